@@ -1,0 +1,51 @@
+//! Message bytes as the protocol and session layers see them: shared, immutable, from a store that
+//! can say no. The daemon's implementation is `mem::pool`.
+
+use std::rc::Rc;
+
+/// Immutable bytes that are shared, not copied, when cloned.
+pub trait Buffer: Clone + AsRef<[u8]> {
+    /// Grows to cover `next` too, if `next` begins in memory right where `self` ends.
+    ///
+    /// Returns whether it did. Messages stored one after the other lie side by side, so a run of
+    /// them to one receiver becomes one piece to send.
+    #[must_use]
+    fn absorb(&mut self, next: &Self) -> bool;
+}
+
+/// Where layers without memory of their own put message bytes.
+pub trait Store {
+    /// What it hands out.
+    type Buffer: Buffer;
+
+    /// Takes `len` bytes, which `fill` must write in full, and freezes them.
+    ///
+    /// `None` when the store is exhausted; nothing was called then. Content before `fill` is
+    /// unspecified.
+    fn store(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> Option<Self::Buffer>;
+
+    /// Stores a copy of `bytes`.
+    fn copy(&mut self, bytes: &[u8]) -> Option<Self::Buffer> {
+        self.store(bytes.len(), |into| into.copy_from_slice(bytes))
+    }
+}
+
+impl Buffer for Rc<[u8]> {
+    fn absorb(&mut self, _next: &Self) -> bool {
+        false
+    }
+}
+
+/// A store without bound on the ordinary heap, for tests and the simulator.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Heap;
+
+impl Store for Heap {
+    type Buffer = Rc<[u8]>;
+
+    fn store(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> Option<Rc<[u8]>> {
+        let mut bytes = vec![0; len];
+        fill(&mut bytes);
+        Some(bytes.into())
+    }
+}

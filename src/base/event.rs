@@ -1,0 +1,144 @@
+//! What the inner layers count, and what they tell an operator.
+
+use super::{DaemonId, NameError, PrivateGroup, RingId};
+
+/// Things that are counted; `observe::counters` keeps the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum Counter {
+    /// Connections taken from a listener.
+    ConnectionsAccepted,
+    /// Connections turned away: no session left.
+    RejectedQuota,
+    /// Connections turned away: illegal session name.
+    RejectedName,
+    /// Connections turned away: the session name is taken.
+    RejectedNotUnique,
+    /// Connections turned away: client library too old.
+    RejectedVersion,
+    /// Connections turned away: authentication.
+    RejectedAuth,
+    /// Connections that ended, or took too long, before they were sessions.
+    HandshakesAbandoned,
+    /// Accepts that failed: descriptors or memory ran out.
+    AcceptsFailed,
+    /// Sessions that passed the handshake.
+    SessionsStarted,
+    /// Sessions whose client disconnected, in order or by closing.
+    SessionsEnded,
+    /// Sessions dropped because the client broke the protocol.
+    SessionsViolated,
+    /// Sessions dropped because they did not read.
+    SessionsSlow,
+    /// Frames accepted from clients.
+    FramesReceived,
+    /// Bytes received from clients.
+    BytesReceived,
+    /// Frames queued for clients, one for each receiver.
+    FramesDelivered,
+    /// Bytes written to clients.
+    BytesSent,
+    /// Join requests for names that may not be joined, ignored.
+    JoinsIgnored,
+    /// Times reading from a client was paused.
+    ReadsPaused,
+    /// Requests refused because the buffer pool was exhausted.
+    PoolExhausted,
+    /// Turns of a core that found work.
+    TurnsBusy,
+    /// Times a core went to sleep.
+    Sleeps,
+}
+
+impl Counter {
+    /// How many counters there are.
+    pub const COUNT: usize = Self::Sleeps as usize + 1;
+}
+
+/// One line for an operator: control path only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A daemon configuration was installed.
+    ConfigurationInstalled {
+        /// Ring that it describes.
+        ring: RingId,
+        /// Its daemons, in token order.
+        daemons: Vec<DaemonId>,
+    },
+    /// A client passed the handshake.
+    SessionStarted {
+        /// Its address.
+        session: PrivateGroup,
+    },
+    /// A session is over.
+    SessionEnded {
+        /// Its address.
+        session: PrivateGroup,
+        /// Why.
+        reason: EndReason,
+    },
+}
+
+/// Why a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The client said so.
+    Disconnected,
+    /// The client closed its side, or the connection broke.
+    Closed,
+    /// The client broke the protocol.
+    Violation(Violation),
+    /// The client read too slowly: so much was waiting for it.
+    Slow {
+        /// Messages waiting.
+        messages: usize,
+        /// Bytes waiting.
+        bytes: usize,
+    },
+    /// The daemon stops.
+    Stopping,
+}
+
+/// How a frame header broke the protocol; the checks are made in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// Not exactly one of the six services, join, leave and kill.
+    #[error("type 0x{kind:08x} does not ask for exactly one thing")]
+    NotOneRequest {
+        /// The type as it came.
+        kind: u32,
+    },
+    /// A type bit that only daemons may set.
+    #[error("type 0x{kind:08x} has bits that only a daemon may set")]
+    DaemonOnly {
+        /// The type as it came.
+        kind: u32,
+    },
+    /// The sender field is no private group.
+    #[error("sender is not a private group: {0}")]
+    SenderIllegal(NameError),
+    /// The sender field names another session.
+    #[error("sender {found} is not this session")]
+    SenderForeign {
+        /// What the field said.
+        found: PrivateGroup,
+    },
+    /// Fewer than 0 or more than 100 destinations.
+    #[error("{found} destinations: 0 to 100 are allowed")]
+    Destinations {
+        /// What the header said.
+        found: i32,
+    },
+    /// Bits in the hint that neither the byte-order mark nor the message type uses.
+    #[error("hint 0x{hint:08x} has bits outside the message type")]
+    Hint {
+        /// The hint as it came.
+        hint: u32,
+    },
+    /// Negative, or more than a message may hold.
+    #[error("{found} bytes of data, with the destinations more than a message may hold")]
+    DataLength {
+        /// What the header said.
+        found: i32,
+    },
+}

@@ -1,0 +1,51 @@
+//! Every bound of the system, with the reason for its size.
+
+/// Size of a name field in the client protocol; a name has at most one byte less.
+pub const GROUP_NAME_BYTES: usize = 32;
+
+/// Longest name of a session.
+pub const SESSION_NAME_BYTES_MAX: usize = 10;
+
+/// Longest name of a daemon.
+pub const DAEMON_NAME_BYTES_MAX: usize = 19;
+
+/// Header of a frame in the client protocol.
+pub const FRAME_HEADER_BYTES: usize = 48;
+
+/// Destinations of one message: what Spread's header check lets through.
+pub const DESTINATIONS_MAX: usize = 100;
+
+/// Data and destination fields of one message together: what Spread's library lets through.
+///
+/// Spread's daemon drops a session above 143,952 bytes and aborts at some sizes below; here all
+/// that a client library can send is delivered.
+pub const BODY_BYTES_MAX: usize = 144_000;
+
+/// Longest frame that a client may send.
+pub const CLIENT_FRAME_BYTES_MAX: usize = FRAME_HEADER_BYTES + BODY_BYTES_MAX;
+
+/// Default bound on sessions of one daemon; descriptors may force a smaller one.
+pub const SESSIONS_MAX: usize = 16_384;
+
+/// Unit in which the pool hands memory to stores: holds any client frame.
+pub const CHUNK_BYTES: usize = 256 * 1024;
+
+const _: () = assert!(CLIENT_FRAME_BYTES_MAX <= CHUNK_BYTES);
+
+/// Size of one receive buffer given to the kernel: about the most one receive can return.
+pub const RECEIVE_BYTES: usize = 32 * 1024;
+
+/// Pieces of one scatter/gather send; the kernel takes 1,024, a turn rarely has more than a few.
+pub const SEND_PIECES_MAX: usize = 64;
+
+/// Events that a core takes from its driver in one turn before it sends and looks at its queues.
+pub const EVENTS_PER_TURN: usize = 256;
+
+/// Bytes of one client's input that are worked on before other clients have their turn.
+pub const RECEIVES_PER_SESSION_PER_TURN: usize = 4;
+
+/// Slots of a queue between two cores: at 64 bytes a slot, half a megabyte.
+pub const QUEUE_SLOTS: usize = 8 * 1024;
+
+/// Cores of one daemon.
+pub const CORES_MAX: usize = 64;

@@ -1,0 +1,18 @@
+//! The words and numbers that every layer shares. No I/O, no clocks, no atomics.
+
+pub mod buffer;
+pub mod event;
+pub mod ids;
+pub mod limits;
+pub mod name;
+pub mod seq;
+pub mod service;
+pub mod time;
+
+pub use buffer::{Buffer, Store};
+pub use event::{Counter, Event};
+pub use ids::{DaemonId, GroupId, RingId, SessionId};
+pub use name::{DaemonName, GroupName, NameError, PrivateGroup, SessionName};
+pub use seq::Seq;
+pub use service::Service;
+pub use time::Instant;
