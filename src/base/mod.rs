@@ -10,7 +10,7 @@ pub mod service;
 pub mod time;
 
 pub use buffer::{Buffer, Store};
-pub use event::{Counter, Event};
+pub use event::{Counter, Event, Tally};
 pub use ids::{DaemonId, GroupId, RingId, SessionId};
 pub use name::{DaemonName, GroupName, NameError, PrivateGroup, SessionName};
 pub use seq::Seq;
