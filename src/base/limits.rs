@@ -24,6 +24,13 @@ pub const BODY_BYTES_MAX: usize = 144_000;
 /// Longest frame that a client may send.
 pub const CLIENT_FRAME_BYTES_MAX: usize = FRAME_HEADER_BYTES + BODY_BYTES_MAX;
 
+/// Longest frame that a client takes from its daemon: a view of a million members with their sets.
+///
+/// The client's memory grows only as the bytes really arrive.
+pub const DAEMON_FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+const _: () = assert!(CLIENT_FRAME_BYTES_MAX <= DAEMON_FRAME_BYTES_MAX);
+
 /// Default bound on sessions of one daemon; descriptors may force a smaller one.
 pub const SESSIONS_MAX: usize = 16_384;
 
