@@ -48,8 +48,8 @@ pub const SEND_PIECES_MAX: usize = 64;
 /// Events that a core takes from its driver in one turn before it sends and looks at its queues.
 pub const EVENTS_PER_TURN: usize = 256;
 
-/// Bytes of one client's input that are worked on before other clients have their turn.
-pub const RECEIVES_PER_SESSION_PER_TURN: usize = 4;
+/// Buffers for incomplete input that are kept for the next client that needs one.
+pub const SPARE_INPUTS_MAX: usize = 64;
 
 /// Slots of a queue between two cores: at 64 bytes a slot, half a megabyte.
 pub const QUEUE_SLOTS: usize = 8 * 1024;
