@@ -53,6 +53,31 @@ pub enum Counter {
 impl Counter {
     /// How many counters there are.
     pub const COUNT: usize = Self::Sleeps as usize + 1;
+
+    /// All of them.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::ConnectionsAccepted,
+        Self::RejectedQuota,
+        Self::RejectedName,
+        Self::RejectedNotUnique,
+        Self::RejectedVersion,
+        Self::RejectedAuth,
+        Self::HandshakesAbandoned,
+        Self::AcceptsFailed,
+        Self::SessionsStarted,
+        Self::SessionsEnded,
+        Self::SessionsViolated,
+        Self::SessionsSlow,
+        Self::FramesReceived,
+        Self::BytesReceived,
+        Self::FramesDelivered,
+        Self::BytesSent,
+        Self::JoinsIgnored,
+        Self::ReadsPaused,
+        Self::PoolExhausted,
+        Self::TurnsBusy,
+        Self::Sleeps,
+    ];
 }
 
 /// Counts of one layer instance since it began; its owner publishes them.
