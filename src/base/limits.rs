@@ -88,3 +88,15 @@ pub const QUEUE_SLOTS: usize = 8 * 1024;
 
 /// Cores of one daemon.
 pub const CORES_MAX: usize = 64;
+
+/// Longest configuration or access file: far beyond any that a person wrote.
+pub const CONFIG_BYTES_MAX: usize = 1024 * 1024;
+
+/// TCP addresses that one daemon listens on.
+pub const LISTEN_ADDRESSES_MAX: usize = 16;
+
+/// Rules of one access file: every connection is compared with each.
+pub const ACCESS_RULES_MAX: usize = 4096;
+
+/// CPUs that a thread can be pinned to: numbers below this fit the kernel's usual mask.
+pub const CPUS_MAX: usize = 1024;
