@@ -86,11 +86,16 @@ pub struct Tally([u64; Counter::COUNT]);
 
 impl Default for Tally {
     fn default() -> Self {
-        Self([0; Counter::COUNT])
+        Self::new()
     }
 }
 
 impl Tally {
+    /// Nothing counted yet.
+    pub const fn new() -> Self {
+        Self([0; Counter::COUNT])
+    }
+
     /// Counts one.
     pub fn count(&mut self, counter: Counter) {
         self.add(counter, 1);

@@ -10,7 +10,6 @@ pub mod cpu;
 pub mod driver;
 mod poll;
 pub mod socket;
-pub mod stand_in;
 mod table;
 mod uring;
 

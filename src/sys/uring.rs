@@ -5,7 +5,7 @@ use std::io;
 use super::bell::Bell;
 use super::driver::{DriverCounts, Event, ListenerKey, OpenError, Options, StreamKey, Wait};
 use super::socket::{Listener, Stream};
-use super::stand_in::Slice;
+use crate::mem::pool::Slice;
 
 #[derive(Debug)]
 pub(super) enum UringDriver {}
