@@ -5,6 +5,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::base::limits::ACCESS_RULES_MAX;
 
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The Unix socket.
+    Unix,
+    /// TCP, from this address.
+    Ip(IpAddr),
+}
+
 /// Whom method IP admits. The default admits nobody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessList {
@@ -53,16 +62,16 @@ impl AccessList {
         Ok(list)
     }
 
-    /// Whether method IP lets clients of the Unix socket in.
-    pub fn admits_unix(&self) -> bool {
-        self.unix
-    }
-
-    /// Whether method IP lets a TCP client from this address in.
-    pub fn admits_address(&self, address: IpAddr) -> bool {
-        // A wildcard IPv6 listener may show IPv4 clients in this disguise.
-        let address = address.to_canonical();
-        self.networks.iter().any(|network| network.contains(address))
+    /// Whether method IP lets a client from there in.
+    pub fn admits(&self, origin: Origin) -> bool {
+        match origin {
+            Origin::Unix => self.unix,
+            Origin::Ip(address) => {
+                // A wildcard IPv6 listener may show IPv4 clients in this disguise.
+                let address = address.to_canonical();
+                self.networks.iter().any(|network| network.contains(address))
+            }
+        }
     }
 }
 
@@ -121,64 +130,64 @@ mod tests {
         AccessList::parse(text).unwrap()
     }
 
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
+    fn ip(text: &str) -> Origin {
+        Origin::Ip(text.parse().unwrap())
     }
 
     #[test]
     fn nobody_is_admitted_unless_listed() {
         let empty = list("");
-        assert!(!empty.admits_unix());
-        assert!(!empty.admits_address(ip("127.0.0.1")));
-        assert!(!empty.admits_address(ip("::1")));
+        for origin in [Origin::Unix, ip("127.0.0.1"), ip("::1")] {
+            assert!(!empty.admits(origin), "{origin:?}");
+        }
     }
 
     #[test]
     fn unix_line_admits_the_unix_socket_alone() {
         let unix = list("unix\n");
-        assert!(unix.admits_unix());
-        assert!(!unix.admits_address(ip("127.0.0.1")));
-        assert!(!list("local").admits_unix());
+        assert!(unix.admits(Origin::Unix));
+        assert!(!unix.admits(ip("127.0.0.1")));
+        assert!(!list("local").admits(Origin::Unix));
     }
 
     #[test]
     fn local_line_admits_loopback_of_both_families() {
         let local = list("localhost");
-        assert!(local.admits_address(ip("127.1.2.3")));
-        assert!(local.admits_address(ip("::1")));
-        assert!(!local.admits_address(ip("128.0.0.1")));
-        assert!(!local.admits_address(ip("::2")));
+        assert!(local.admits(ip("127.1.2.3")));
+        assert!(local.admits(ip("::1")));
+        assert!(!local.admits(ip("128.0.0.1")));
+        assert!(!local.admits(ip("::2")));
     }
 
     #[test]
     fn host_bits_of_a_network_do_not_matter() {
         let network = list("  10.1.2.3/8\nfd00::7/16");
-        assert!(network.admits_address(ip("10.200.0.1")));
-        assert!(!network.admits_address(ip("11.1.2.3")));
-        assert!(network.admits_address(ip("fd00:ffff::1")));
-        assert!(!network.admits_address(ip("fd01::1")));
+        assert!(network.admits(ip("10.200.0.1")));
+        assert!(!network.admits(ip("11.1.2.3")));
+        assert!(network.admits(ip("fd00:ffff::1")));
+        assert!(!network.admits(ip("fd01::1")));
     }
 
     #[test]
     fn prefix_of_no_bits_admits_its_whole_family() {
-        assert!(list("0.0.0.0/0").admits_address(ip("203.0.113.9")));
-        assert!(!list("0.0.0.0/0").admits_address(ip("2001:db8::1")));
-        assert!(list("::/0").admits_address(ip("2001:db8::1")));
+        assert!(list("0.0.0.0/0").admits(ip("203.0.113.9")));
+        assert!(!list("0.0.0.0/0").admits(ip("2001:db8::1")));
+        assert!(list("::/0").admits(ip("2001:db8::1")));
     }
 
     #[test]
     fn address_without_prefix_is_one_address() {
         let one = list("192.0.2.1");
-        assert!(one.admits_address(ip("192.0.2.1")));
-        assert!(one.admits_address(ip("::ffff:192.0.2.1")));
-        assert!(!one.admits_address(ip("192.0.2.2")));
+        assert!(one.admits(ip("192.0.2.1")));
+        assert!(one.admits(ip("::ffff:192.0.2.1")));
+        assert!(!one.admits(ip("192.0.2.2")));
     }
 
     #[test]
     fn empty_lines_and_comments_end_nothing() {
         let list = list("# clients\n\n10.0.0.1 # lab\r\n\n10.0.0.2\n");
-        assert!(list.admits_address(ip("10.0.0.1")));
-        assert!(list.admits_address(ip("10.0.0.2")));
+        assert!(list.admits(ip("10.0.0.1")));
+        assert!(list.admits(ip("10.0.0.2")));
     }
 
     #[test]

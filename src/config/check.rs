@@ -9,7 +9,7 @@ use toml::de::DeValue;
 
 use super::error::ConfigError;
 use super::file::{self, Document, Section};
-use super::{AccessList, Auth, Config, Cores, Listen, Log, Memory, Methods, Sessions};
+use super::{AccessList, Auth, Config, Cores, Listen, Log, Memory, Methods, Sessions, UnixSocket};
 use crate::base::DaemonName;
 use crate::base::limits::{
     CHUNK_BYTES, CLIENT_FRAME_BYTES_MAX, CORES_MAX, CPUS_MAX, DAEMON_NAME_BYTES_MAX,
@@ -64,18 +64,19 @@ fn listen(mut section: Section<'_, '_>) -> Listen {
     let tcp = section.list("tcp", default.tcp, LISTEN_ADDRESSES_MAX, "IP addresses", |value| {
         file::string(value)?.parse().ok()
     });
-    let unix = section.boolean("unix", default.unix);
+    let unix = section.boolean("unix", true);
     let allowed = format!("an absolute path of at most {UNIX_DIRECTORY_BYTES_MAX} bytes");
-    let directory = section.value("unix_directory", default.unix_directory, allowed, directory);
+    let directory = section.value("unix_directory", PathBuf::from("/tmp"), allowed, directory);
     let mode = "an octal mode from \"0000\" to \"0777\"".to_owned();
-    let mode = section.value("unix_mode", default.unix_mode, mode, unix_mode);
+    let mode = section.value("unix_mode", 0o666, mode, unix_mode);
     if let Some(covered) = tcp.iter().find(|address| is_covered(**address, &tcp)) {
         section.conflict("tcp", &format!("has {covered} beside the wildcard that covers it"));
     }
     if tcp.is_empty() && !unix {
         section.conflict("tcp", "is empty and `listen.unix` is false: nobody could connect");
     }
-    Listen { port: port as u16, tcp, unix, unix_directory: directory, unix_mode: mode }
+    let unix = unix.then(|| UnixSocket { path: directory.join(port.to_string()), mode });
+    Listen { port: port as u16, tcp, unix }
 }
 
 /// Whether another address of the list takes the connections of this one.

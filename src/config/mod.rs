@@ -19,7 +19,7 @@ use std::time::Duration;
 use crate::base::DaemonName;
 use crate::base::limits::{CONFIG_BYTES_MAX, SESSIONS_MAX};
 
-pub use access::AccessList;
+pub use access::{AccessList, Origin};
 pub use error::{ConfigError, Problem, Problems};
 
 /// Everything that an operator decides about a daemon.
@@ -55,20 +55,17 @@ pub struct Listen {
     ///
     /// An IPv6 wildcard means IPv6 alone. Default 127.0.0.1 and ::1; may be empty.
     pub tcp: Vec<IpAddr>,
-    /// Whether there is a Unix socket. Default: yes.
-    pub unix: bool,
-    /// Where the Unix socket lies; absolute. Default `/tmp`.
-    pub unix_directory: PathBuf,
-    /// Permission bits of the Unix socket, at most 0777: who may write to it may connect. Default
-    /// 0666.
-    pub unix_mode: u32,
+    /// The Unix socket. Default `/tmp/4803`, mode 0666; `None`: there is none.
+    pub unix: Option<UnixSocket>,
 }
 
-impl Listen {
-    /// Absolute path of the Unix socket: the port is its name. `None`: there is none.
-    pub fn unix_path(&self) -> Option<PathBuf> {
-        self.unix.then(|| self.unix_directory.join(self.port.to_string()))
-    }
+/// The Unix socket that clients connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnixSocket {
+    /// Absolute path of the socket: the directory, then the port as its name.
+    pub path: PathBuf,
+    /// Permission bits, at most 0777: who may write to it may connect.
+    pub mode: u32,
 }
 
 /// What clients may use up.
@@ -272,9 +269,7 @@ impl Default for Listen {
         Self {
             port: 4803,
             tcp: vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
-            unix: true,
-            unix_directory: PathBuf::from("/tmp"),
-            unix_mode: 0o666,
+            unix: Some(UnixSocket { path: PathBuf::from("/tmp/4803"), mode: 0o666 }),
         }
     }
 }

@@ -48,7 +48,7 @@ fn default_serves_this_host_alone() {
     assert_eq!(config.daemon.as_str(), "localhost");
     assert_eq!(config.listen.port, 4803);
     assert!(config.listen.tcp.iter().all(IpAddr::is_loopback));
-    assert_eq!(config.listen.unix_path().unwrap(), Path::new("/tmp/4803"));
+    assert_eq!(config.listen.unix.unwrap().path, Path::new("/tmp/4803"));
     assert!(config.auth.allowed.null && !config.auth.required.ip);
 }
 
@@ -93,9 +93,7 @@ fn every_key_has_its_effect() {
         listen: Listen {
             port: 5000,
             tcp: vec!["0.0.0.0".parse().unwrap(), "::1".parse().unwrap()],
-            unix: true,
-            unix_directory: "/run/madrigal".into(),
-            unix_mode: 0o660,
+            unix: Some(UnixSocket { path: "/run/madrigal/5000".into(), mode: 0o660 }),
         },
         sessions: Sessions {
             max: 7,
@@ -127,9 +125,9 @@ fn every_key_has_its_effect() {
 #[test]
 fn tcp_alone_and_unix_alone_are_enough() {
     let unix_alone = parse("listen.tcp = []").unwrap();
-    assert!(unix_alone.listen.tcp.is_empty() && unix_alone.listen.unix_path().is_some());
+    assert!(unix_alone.listen.tcp.is_empty() && unix_alone.listen.unix.is_some());
     let tcp_alone = parse("listen.unix = false").unwrap();
-    assert!(!tcp_alone.listen.tcp.is_empty() && tcp_alone.listen.unix_path().is_none());
+    assert!(!tcp_alone.listen.tcp.is_empty() && tcp_alone.listen.unix.is_none());
 }
 
 #[test]
@@ -382,7 +380,7 @@ fn access_file_lies_beside_the_configuration() {
     std::fs::write(directory.path().join("clients"), "unix").unwrap();
     std::fs::write(&path, "auth.allowed = [\"IP\"]\nauth.access_ip = \"clients\"").unwrap();
     let config = Config::load(&path).unwrap();
-    assert!(config.auth.access.admits_unix());
+    assert!(config.auth.access.admits(Origin::Unix));
 }
 
 #[test]

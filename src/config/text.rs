@@ -1,6 +1,7 @@
 //! A configuration as a file that yields it: what `--check` prints and the start of the log says.
 
 use std::fmt;
+use std::path::Path;
 
 use super::{Config, Methods};
 
@@ -31,9 +32,14 @@ impl Config {
             ("daemon.name", quoted(daemon.as_str())),
             ("listen.port", listen.port.to_string()),
             ("listen.tcp", list(listen.tcp.iter().map(|address| quoted(&address.to_string())))),
-            ("listen.unix", listen.unix.to_string()),
-            ("listen.unix_directory", quoted(&listen.unix_directory.to_string_lossy())),
-            ("listen.unix_mode", quoted(&format!("{:04o}", listen.unix_mode))),
+            ("listen.unix", listen.unix.is_some().to_string()),
+        ];
+        if let Some(unix) = &listen.unix {
+            let directory = unix.path.parent().unwrap_or(Path::new("/"));
+            values.push(("listen.unix_directory", quoted(&directory.to_string_lossy())));
+            values.push(("listen.unix_mode", quoted(&format!("{:04o}", unix.mode))));
+        }
+        values.extend([
             ("sessions.max", sessions.max.to_string()),
             ("sessions.handshake_timeout_ms", sessions.handshake_timeout.as_millis().to_string()),
             ("sessions.messages_max", sessions.messages_max.to_string()),
@@ -41,7 +47,7 @@ impl Config {
             ("sessions.slow_receiver", quoted(&sessions.slow_receiver.to_string())),
             ("auth.allowed", auth.allowed.to_string()),
             ("auth.required", auth.required.to_string()),
-        ];
+        ]);
         if let Some(path) = &auth.access_ip {
             values.push(("auth.access_ip", quoted(&path.to_string_lossy())));
         }

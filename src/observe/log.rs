@@ -5,8 +5,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
@@ -14,8 +13,8 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::base::Event;
 use crate::base::event::EndReason;
+use crate::base::{Event, Instant};
 
 /// Sends this process's log lines to standard error.
 ///
@@ -61,52 +60,36 @@ fn priority(level: Level) -> u8 {
     }
 }
 
-/// Tells what a layer has to say.
-pub fn tell(event: &Event) {
-    let kind = match event {
-        Event::ConfigurationInstalled { .. } => Kind::Configuration,
-        Event::SessionStarted { .. } => Kind::SessionStarted,
-        Event::SessionEnded { .. } => Kind::SessionEnded,
-    };
-    if may_write(kind) {
-        write(event);
+/// Lines of one kind that may be written in one second.
+const LINES_PER_SECOND: u32 = 10;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Writes what the layers of one core tell.
+#[derive(Debug, Default)]
+pub struct Teller {
+    limits: [Limit; KINDS],
+}
+
+/// Kinds of [`Event`], which are limited each for itself.
+const KINDS: usize = 3;
+
+impl Teller {
+    /// Writes one line, unless there were too many of its kind in this second.
+    pub fn tell(&mut self, now: Instant, event: &Event) {
+        let (kind, name) = match event {
+            Event::ConfigurationInstalled { .. } => (0, "configuration"),
+            Event::SessionStarted { .. } => (1, "session started"),
+            Event::SessionEnded { .. } => (2, "session ended"),
+        };
+        let (may_write, unwritten) = self.limits[kind].take(now);
+        if unwritten > 0 {
+            tracing::info!(lines = unwritten, kind = name, "more of the same, not written");
+        }
+        if may_write {
+            write(event);
+        }
     }
-}
-
-/// A connection could not be accepted: descriptors or memory ran out.
-pub fn accept_failed(error: &io::Error) {
-    if may_write(Kind::AcceptFailed) {
-        tracing::warn!(%error, "a connection could not be accepted");
-    }
-}
-
-/// The limit on descriptors cannot be read or raised.
-pub fn descriptors_unknown(error: &io::Error) {
-    tracing::warn!(%error, "cannot raise the limit on open files");
-}
-
-/// The limit on descriptors allows fewer sessions than configured.
-pub fn descriptors_short(wanted: usize, possible: usize, limit: u64) {
-    tracing::warn!(
-        wanted,
-        possible,
-        limit,
-        "the limit on open files allows fewer sessions than `sessions.max`"
-    );
-}
-
-/// A core has opened its driver.
-pub fn driver_opened(core: usize, driver: &str, reason: &str, features: &[(&'static str, bool)]) {
-    let found: Vec<_> = features
-        .iter()
-        .map(|(feature, is_there)| format!("{feature}: {}", if *is_there { "yes" } else { "no" }))
-        .collect();
-    tracing::info!(core, driver, reason, probed = found.join(", "), "driver opened");
-}
-
-/// A core cannot go on; the daemon ends.
-pub fn core_failed(core: usize, error: &dyn std::error::Error) {
-    tracing::error!(core, error = %error, "a core failed");
 }
 
 fn write(event: &Event) {
@@ -133,54 +116,21 @@ fn write(event: &Event) {
     }
 }
 
-/// Lines that may come in crowds; each kind is limited for itself.
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Configuration,
-    SessionStarted,
-    SessionEnded,
-    AcceptFailed,
-}
-
-const KINDS: usize = Kind::AcceptFailed as usize + 1;
-
-/// Lines of one kind that may be written in one second.
-const LINES_PER_SECOND: u32 = 10;
-
-const SECOND: Duration = Duration::from_secs(1);
-
-/// Of the whole process: what is limited is the file or terminal that all cores write to.
-static LIMITS: Mutex<[Limit; KINDS]> = Mutex::new([const { Limit::NEW }; KINDS]);
-
-/// Whether another line of this kind may be written now. Tells how many were not.
-fn may_write(kind: Kind) -> bool {
-    let (may_write, unwritten) = {
-        let mut limits = LIMITS.lock().unwrap_or_else(PoisonError::into_inner);
-        limits[kind as usize].take(Instant::now())
-    };
-    if unwritten > 0 {
-        tracing::info!(lines = unwritten, ?kind, "more of the same were not written");
-    }
-    may_write
-}
-
 /// Counts the lines of one kind in the current second.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Limit {
-    began: Option<Instant>,
+    began: Instant,
     lines: u32,
     unwritten: u64,
 }
 
 impl Limit {
-    const NEW: Self = Self { began: None, lines: 0, unwritten: 0 };
-
     /// Whether a line may be written now, and how many were not since it was last told.
     fn take(&mut self, now: Instant) -> (bool, u64) {
         let mut unwritten = 0;
-        if self.began.is_none_or(|began| now.duration_since(began) >= SECOND) {
+        if now.since(self.began) >= SECOND {
             unwritten = std::mem::take(&mut self.unwritten);
-            self.began = Some(now);
+            self.began = now;
             self.lines = 0;
         }
         let may_write = self.lines < LINES_PER_SECOND;
@@ -195,7 +145,7 @@ impl Limit {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex};
 
     use tracing_subscriber::fmt::MakeWriter;
 
@@ -227,14 +177,14 @@ mod tests {
     }
 
     /// The lines, in the journal's form, that `f` writes.
-    fn lines_of(f: impl FnOnce()) -> Vec<String> {
+    fn lines_of(f: impl FnOnce(&mut Teller)) -> Vec<String> {
         let lines = Lines::default();
         let subscriber = tracing_subscriber::fmt()
             .with_writer(lines.clone())
             .with_ansi(false)
             .event_format(Journal)
             .finish();
-        tracing::subscriber::with_default(subscriber, f);
+        tracing::subscriber::with_default(subscriber, || f(&mut Teller::default()));
         let bytes = lines.0.lock().unwrap();
         String::from_utf8(bytes.clone()).unwrap().lines().map(str::to_owned).collect()
     }
@@ -259,7 +209,11 @@ mod tests {
             ended(EndReason::Violation(Violation::Destinations { found: 101 })),
             ended(EndReason::Slow { messages: 3, bytes: 99 }),
         ];
-        let lines = lines_of(|| events.iter().for_each(write));
+        let lines = lines_of(|teller| {
+            for event in &events {
+                teller.tell(Instant::ZERO, event);
+            }
+        });
         assert_eq!(
             lines,
             [
@@ -277,21 +231,18 @@ mod tests {
 
     #[test]
     fn repeated_lines_are_held_to_a_few_a_second_and_counted() {
-        let mut limit = Limit::NEW;
-        let second = Instant::now();
-        let written = (0..25).filter(|_| limit.take(second).0).count();
-        assert_eq!(written, 10);
-        assert_eq!(limit.take(second + SECOND), (true, 15));
-        assert_eq!(limit.take(second + SECOND), (true, 0));
-    }
-
-    #[test]
-    fn driver_line_names_every_feature() {
-        let features = [("buffer rings", true), ("bundles", false)];
-        assert_eq!(
-            lines_of(|| driver_opened(0, "mio", "io_uring is forbidden", &features)),
-            ["<6>driver opened core=0 driver=\"mio\" reason=\"io_uring is forbidden\" \
-              probed=\"buffer rings: yes, bundles: no\""]
-        );
+        let start = Event::SessionStarted { session: alice() };
+        let second = Instant::ZERO + Duration::from_secs(5);
+        let lines = lines_of(|teller| {
+            for _ in 0..25 {
+                teller.tell(second, &start);
+            }
+            // Another kind has its own share.
+            teller.tell(second, &ended(EndReason::Closed));
+            teller.tell(second + SECOND, &start);
+        });
+        assert_eq!(lines.len(), 10 + 1 + 2);
+        assert_eq!(lines[11], "<6>more of the same, not written lines=15 kind=\"session started\"");
+        assert!(lines[12].starts_with("<6>session started "));
     }
 }

@@ -5,4 +5,4 @@
 pub mod counters;
 pub mod log;
 
-pub use counters::{Counters, Totals};
+pub use counters::{Counters, totals_text};
