@@ -55,6 +55,33 @@ impl Counter {
     pub const COUNT: usize = Self::Sleeps as usize + 1;
 }
 
+/// Counts of one layer instance since it began; its owner publishes them.
+#[derive(Clone, Debug)]
+pub struct Tally([u64; Counter::COUNT]);
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self([0; Counter::COUNT])
+    }
+}
+
+impl Tally {
+    /// Counts one.
+    pub fn count(&mut self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Counts `n` at once.
+    pub fn add(&mut self, counter: Counter, n: u64) {
+        self.0[counter as usize] += n;
+    }
+
+    /// The count so far.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0[counter as usize]
+    }
+}
+
 /// One line for an operator: control path only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {

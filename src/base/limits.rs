@@ -24,6 +24,13 @@ pub const BODY_BYTES_MAX: usize = 144_000;
 /// Longest frame that a client may send.
 pub const CLIENT_FRAME_BYTES_MAX: usize = FRAME_HEADER_BYTES + BODY_BYTES_MAX;
 
+/// Longest frame that a client takes from its daemon: a view of a million members with their sets.
+///
+/// The client's memory grows only as the bytes really arrive.
+pub const DAEMON_FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+const _: () = assert!(CLIENT_FRAME_BYTES_MAX <= DAEMON_FRAME_BYTES_MAX);
+
 /// Default bound on sessions of one daemon; descriptors may force a smaller one.
 pub const SESSIONS_MAX: usize = 16_384;
 
@@ -41,8 +48,8 @@ pub const SEND_PIECES_MAX: usize = 64;
 /// Events that a core takes from its driver in one turn before it sends and looks at its queues.
 pub const EVENTS_PER_TURN: usize = 256;
 
-/// Bytes of one client's input that are worked on before other clients have their turn.
-pub const RECEIVES_PER_SESSION_PER_TURN: usize = 4;
+/// Buffers for incomplete input that are kept for the next client that needs one.
+pub const SPARE_INPUTS_MAX: usize = 64;
 
 /// Slots of a queue between two cores: at 64 bytes a slot, half a megabyte.
 pub const QUEUE_SLOTS: usize = 8 * 1024;
