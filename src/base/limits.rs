@@ -31,6 +31,26 @@ pub const DAEMON_FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 const _: () = assert!(CLIENT_FRAME_BYTES_MAX <= DAEMON_FRAME_BYTES_MAX);
 
+/// Data and destination fields of one message together that Spread's own daemon can carry.
+pub const SPREAD_BODY_BYTES_MAX: usize = 143_152;
+
+/// Destinations of one message that Spread's own daemon looks at.
+pub const SPREAD_DESTINATIONS_MAX: usize = 43;
+
+const _: () = assert!(SPREAD_BODY_BYTES_MAX <= BODY_BYTES_MAX);
+const _: () = assert!(SPREAD_DESTINATIONS_MAX <= DESTINATIONS_MAX);
+
+/// First size of a client's receive buffer: one receive takes many messages, or any single one.
+pub const CLIENT_RECEIVE_BYTES: usize = 256 * 1024;
+
+/// Free space that a client's receive buffer offers to each receive, at least.
+pub const CLIENT_RECEIVE_BYTES_MIN: usize = 64 * 1024;
+
+const _: () = assert!(CLIENT_RECEIVE_BYTES_MIN < CLIENT_RECEIVE_BYTES);
+
+/// Bytes that a client's outbox collects before it writes them by itself.
+pub const CLIENT_BATCH_BYTES: usize = 64 * 1024;
+
 /// Default bound on sessions of one daemon; descriptors may force a smaller one.
 pub const SESSIONS_MAX: usize = 16_384;
 

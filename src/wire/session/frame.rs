@@ -120,6 +120,9 @@ pub enum ByteOrder {
 }
 
 impl ByteOrder {
+    /// The order of this machine.
+    pub const NATIVE: Self = if cfg!(target_endian = "little") { Self::Little } else { Self::Big };
+
     /// The order that the mark in a type or a hint tells: little where it is complete.
     pub const fn of(field: [u8; 4]) -> Self {
         if field[0] & MARK_BYTE != 0 && field[3] & MARK_BYTE != 0 {
@@ -444,6 +447,8 @@ impl fmt::Debug for Names<'_> {
 pub struct Frame<'a> {
     /// Its header.
     pub header: Header,
+    /// The header's name: sender, or the group of a membership message.
+    pub name: Name<'a>,
     /// In a reject: the type bits of the request given back, without mark.
     pub old_kind: Option<u32>,
     /// Destinations or members.
@@ -481,13 +486,14 @@ impl<'a> Frame<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Option<(Self, usize)>, FrameError> {
         let Some((head, rest)) = bytes.split_first_chunk() else { return Ok(None) };
         let header = Header::parse(head);
+        let name = Name((&head[NAME]).try_into().expect("the range is as long as a name"));
         let len = Self::checked_len(&header)?;
         let Some(rest) = rest.get(..len - FRAME_HEADER_BYTES) else { return Ok(None) };
         let (old, rest) = rest.split_at(header.old_kind_len());
         let old_kind = old.first_chunk().map(|field| header.order.u32(*field) & !kind::MARK);
         let (names, data) = rest.split_at(rest.len() - header.data_len as usize);
         let (names, _) = names.as_chunks();
-        Ok(Some((Self { header, old_kind, names, data }, len)))
+        Ok(Some((Self { header, name, old_kind, names, data }, len)))
     }
 }
 
