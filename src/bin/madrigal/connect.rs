@@ -24,7 +24,8 @@ pub(crate) struct ConnectArgs {
 impl ConnectArgs {
     /// Connects; with `membership` the session is told of views.
     pub(crate) fn open(&self, membership: bool) -> Result<Session> {
-        let options = Options { name: self.name.clone(), membership, ..Options::default() };
+        let options =
+            Options::new().name(self.name.as_deref().unwrap_or("")).membership(membership);
         open(&self.address, &options)
     }
 }

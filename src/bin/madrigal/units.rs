@@ -6,6 +6,9 @@ use std::time::Duration;
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
+    let number: f64 = number
+        .parse()
+        .map_err(|_| "expected a number with a unit, as in 500ms or 2s".to_owned())?;
     let seconds_each = match unit {
         "ns" => 1e-9,
         "us" => 1e-6,
@@ -15,9 +18,6 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         "h" => 3600.0,
         _ => return Err(format!("unknown unit '{unit}': ns, us, ms, s, m and h are known")),
     };
-    let number: f64 = number
-        .parse()
-        .map_err(|_| "expected a number with a unit, as in 500ms or 2s".to_owned())?;
     Duration::try_from_secs_f64(number * seconds_each).map_err(|error| error.to_string())
 }
 

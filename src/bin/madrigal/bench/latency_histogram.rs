@@ -10,8 +10,8 @@ use crate::units::{show_count, show_ns};
 /// Longest latency told apart from longer ones: a minute.
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
 
-/// Rows of a drawn histogram, without the one for the tail.
-const ROWS: usize = 12;
+/// Rows of a drawn histogram.
+const ROWS: u32 = 14;
 
 /// Longest bar of a drawn histogram, in characters.
 const BAR_CHARS: usize = 48;
@@ -50,6 +50,12 @@ impl Latencies {
         self.0.saturating_record(ns);
     }
 
+    /// Adds all of `other`.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let added = self.0.add(&other.0);
+        added.expect("all histograms here have the same bounds");
+    }
+
     /// Whether none was recorded.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -69,33 +75,35 @@ impl Latencies {
         }
     }
 
-    /// Rows of text: a bar for each range of latencies, from the least to p99, then the tail.
+    /// Rows of text: a bar for each range of latencies. Each range is as many times wider than the
+    /// one before, so that both the bulk and a tail a hundred times later can be seen.
     pub(crate) fn draw(&self) -> Vec<String> {
         if self.is_empty() {
             return Vec::new();
         }
-        let (low, high) = (self.0.min(), self.0.value_at_quantile(0.99));
-        // A histogram counts by cells; a row narrower than one would lose its edges.
-        let width = (high - low).div_ceil(ROWS as u64).max(1);
+        let (low, high) = (self.0.min().max(1), self.0.max());
+        let step = (high as f64 / low as f64).powf(1.0 / f64::from(ROWS));
         let mut rows = Vec::new();
         let mut from = low;
-        while from <= high {
-            rows.push((from, Some(from + width), self.0.count_between(from, from + width - 1)));
-            from += width;
+        for row in 1..=ROWS {
+            let to = (low as f64 * step.powi(row as i32)) as u64;
+            let to = if row == ROWS { high + 1 } else { to };
+            // Ranges of a few nanoseconds may be empty.
+            if to > from {
+                rows.push((from, to, self.0.count_between(from, to - 1)));
+                from = to;
+            }
         }
-        let drawn: u64 = rows.iter().map(|row| row.2).sum();
-        rows.push((from, None, self.0.len().saturating_sub(drawn)));
         let most = rows.iter().map(|row| row.2).max().unwrap_or(0).max(1);
         rows.iter().map(|&(from, to, count)| draw_row(from, to, count, most)).collect()
     }
 }
 
-fn draw_row(from: u64, to: Option<u64>, count: u64, most: u64) -> String {
-    let to = to.map_or_else(|| "max".to_owned(), |to| show_ns(to as f64));
+fn draw_row(from: u64, to: u64, count: u64, most: u64) -> String {
     let chars = (count as f64 / most as f64 * BAR_CHARS as f64).ceil() as usize;
     let bar = "#".repeat(chars);
-    let count = show_count(count as f64);
-    format!("  {:>8} .. {to:<8} |{bar:<BAR_CHARS$}| {count}", show_ns(from as f64))
+    let (from, to) = (show_ns(from as f64), show_ns(to as f64));
+    format!("  {from:>8} .. {to:<8} |{bar:<BAR_CHARS$}| {}", show_count(count as f64))
 }
 
 impl Summary {
@@ -110,20 +118,6 @@ impl Summary {
             "p999_ns": self.p999,
             "max_ns": self.max,
         })
-    }
-
-    /// One line for people.
-    pub(crate) fn to_text(self) -> String {
-        format!(
-            "p50 {}  p90 {}  p99 {}  p99.9 {}  max {}  (mean {}, {} measured)",
-            show_ns(self.p50),
-            show_ns(self.p90),
-            show_ns(self.p99),
-            show_ns(self.p999),
-            show_ns(self.max),
-            show_ns(self.mean),
-            show_count(self.count as f64),
-        )
     }
 }
 
@@ -166,7 +160,7 @@ mod tests {
     #[test]
     fn drawing_shows_every_value_once() {
         let rows = up_to(10_000).draw();
-        assert!(rows.len() <= ROWS + 2, "{rows:#?}");
+        assert!(rows.len() <= ROWS as usize, "{rows:#?}");
         let counted: u64 = rows
             .iter()
             .map(|row| row.rsplit("| ").next().unwrap().replace(',', "").parse::<u64>().unwrap())
@@ -176,6 +170,6 @@ mod tests {
         assert!(Latencies::new().draw().is_empty());
         let mut one = Latencies::new();
         one.record_ns(45);
-        assert_eq!(one.draw().len(), 2);
+        assert_eq!(one.draw().len(), 1);
     }
 }

@@ -23,6 +23,15 @@ const BATCH: usize = 128;
 /// Calls between two clock reads when something short is timed.
 const CALLS: u32 = 10_000;
 
+/// Text below the help.
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  madrigal bench yardstick
+  madrigal bench yardstick --size 1000 --pin 0,2 --json
+
+No daemon is needed. Where there are several CPUs, which two are measured matters: neighbours may
+share a core (see lscpu -e), and then tell each other sooner than others.";
+
 /// Arguments of `madrigal bench yardstick`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
