@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Type};
@@ -68,7 +69,7 @@ pub(super) fn connect(address: &str, options: &Options) -> Result<Connected, Con
         Address::Unix(path) => connect_unix(path, deadline)?,
         Address::Tcp { host, port } => connect_tcp(host, *port, deadline)?,
     };
-    let socket = Socket::new(socket.into());
+    let socket = Socket::new(Arc::new(socket));
     let mut buffer = ReceiveBuffer::new();
     send_all(&socket, handshake.hello(), deadline)?;
     loop {

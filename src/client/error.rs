@@ -117,6 +117,20 @@ pub enum MulticastError {
     Io(#[source] io::Error),
 }
 
+impl From<MulticastError> for io::Error {
+    fn from(error: MulticastError) -> Self {
+        match error {
+            MulticastError::Io(error) => error,
+            MulticastError::WouldBlock => Self::new(io::ErrorKind::WouldBlock, error),
+            MulticastError::Closed => Self::new(io::ErrorKind::BrokenPipe, error),
+            MulticastError::TooLong { .. }
+            | MulticastError::TooManyGroups { .. }
+            | MulticastError::IllegalGroup { .. }
+            | MulticastError::IllegalBits { .. } => Self::new(io::ErrorKind::InvalidInput, error),
+        }
+    }
+}
+
 /// No event could be received.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

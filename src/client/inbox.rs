@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::limits::{CLIENT_RECEIVE_BYTES, CLIENT_RECEIVE_BYTES_MIN, DAEMON_FRAME_BYTES_MAX};
@@ -18,7 +17,7 @@ use super::{Event, ReceiveError, Wait};
 /// events.
 #[derive(Debug)]
 pub struct Inbox {
-    socket: Arc<Socket>,
+    socket: Socket,
     own: PrivateGroup,
     own_name: GroupName,
     buffer: ReceiveBuffer,
@@ -27,7 +26,7 @@ pub struct Inbox {
 
 impl Inbox {
     pub(super) fn new(
-        socket: Arc<Socket>,
+        socket: Socket,
         own: PrivateGroup,
         buffer: ReceiveBuffer,
         wait: Wait,
@@ -149,7 +148,8 @@ impl Inbox {
         Ok(event)
     }
 
-    fn buffered_len(&self) -> Result<Option<usize>, ReceiveError> {
+    /// Bytes of the next event if all of it is buffered.
+    pub(super) fn buffered_len(&self) -> Result<Option<usize>, ReceiveError> {
         let unread = self.buffer.unread();
         let len = Frame::len(unread).map_err(ReceiveError::Frame)?;
         Ok(len.filter(|&len| len <= unread.len()))

@@ -58,7 +58,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 use std::time::Duration;
 
 mod connect;
@@ -68,8 +67,8 @@ mod inbox;
 mod options;
 mod outbox;
 mod socket;
-//#[cfg(feature = "tokio")]
-//pub mod tokio;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 
 pub use crate::base::{GroupId, NameError, PrivateGroup, Service};
 pub use crate::wire::session::frame::kind;
@@ -121,10 +120,9 @@ impl Session {
 
     fn new(connected: connect::Connected, options: &Options) -> Self {
         let connect::Connected { socket, buffer, accept } = connected;
-        let socket = Arc::new(socket);
         let version = accept.version;
         Self {
-            outbox: Outbox::new(Arc::clone(&socket), accept.group, options.spread_limits),
+            outbox: Outbox::new(socket.clone(), accept.group, options.spread_limits),
             inbox: Inbox::new(socket, accept.group, buffer, options.wait),
             daemon_version: (version.major, version.minor, version.patch),
         }

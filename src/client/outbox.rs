@@ -2,7 +2,6 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 
 use crate::base::limits::{
     BODY_BYTES_MAX, CLIENT_BATCH_BYTES, CLIENT_FRAME_BYTES_MAX, DESTINATIONS_MAX,
@@ -91,7 +90,7 @@ impl From<Service> for Multicast {
 /// them, [`flush`](Self::flush), or its size sends. Dropping an outbox does not flush it.
 #[derive(Debug)]
 pub struct Outbox {
-    socket: Arc<Socket>,
+    socket: Socket,
     own: PrivateGroup,
     own_name: GroupName,
     /// Whole frames, the first of them perhaps written in part.
@@ -106,7 +105,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new(socket: Arc<Socket>, own: PrivateGroup, spread_limits: bool) -> Self {
+    pub(super) fn new(socket: Socket, own: PrivateGroup, spread_limits: bool) -> Self {
         let (body_bytes_max, groups_max) = if spread_limits {
             (SPREAD_BODY_BYTES_MAX, SPREAD_DESTINATIONS_MAX)
         } else {
@@ -273,12 +272,14 @@ impl Outbox {
     /// The connection broke before; the session ends anyway.
     pub fn disconnect(mut self) -> io::Result<()> {
         self.set_nonblocking(false);
+        self.put_kill();
+        self.flush().map_err(io::Error::from)
+    }
+
+    /// Puts the goodbye into the batch, which it may exceed by that.
+    pub(super) fn put_kill(&mut self) {
         self.put_header(kind::KILL, 0, 1, 0);
         self.batch.extend_from_slice(self.own_name.as_field());
-        self.flush().map_err(|error| match error {
-            MulticastError::Io(error) => error,
-            other => io::Error::new(io::ErrorKind::BrokenPipe, other),
-        })
     }
 
     fn membership(&mut self, kind: u32, group: &str) -> Result<(), MulticastError> {

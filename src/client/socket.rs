@@ -1,8 +1,10 @@
 //! The connection's socket. It stays in blocking mode: each call says whether it may wait, so the
 //! two halves of a session can differ.
 
+use std::fmt;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,12 +20,13 @@ pub(super) enum Block {
     Never,
 }
 
-#[derive(Debug)]
-pub(super) struct Socket(OwnedFd);
+/// A handle on the descriptor, whoever owns that: clones share it.
+#[derive(Clone)]
+pub(super) struct Socket(Arc<dyn AsFd + Send + Sync>);
 
 impl Socket {
-    pub(super) fn new(fd: OwnedFd) -> Self {
-        Self(fd)
+    pub(super) fn new(owner: Arc<dyn AsFd + Send + Sync>) -> Self {
+        Self(owner)
     }
 
     /// Receives what is there; 0 at the end of the stream.
@@ -32,18 +35,18 @@ impl Socket {
             Block::Wait => RecvFlags::empty(),
             Block::Never => RecvFlags::DONTWAIT,
         };
-        retry(|| recv(&self.0, &mut *into, flags).map(|(_, len)| len))
+        retry(|| recv(self, &mut *into, flags).map(|(_, len)| len))
     }
 
     /// Sends some of `bytes`, at least one.
     pub(super) fn send(&self, bytes: &[u8], block: Block) -> io::Result<usize> {
-        retry(|| send(&self.0, bytes, send_flags(block)))
+        retry(|| send(self, bytes, send_flags(block)))
     }
 
     /// Sends some of `pieces`, at least one byte.
     pub(super) fn send_pieces(&self, pieces: &[IoSlice<'_>], block: Block) -> io::Result<usize> {
         let mut control = SendAncillaryBuffer::default();
-        retry(|| sendmsg(&self.0, pieces, &mut control, send_flags(block)))
+        retry(|| sendmsg(self, pieces, &mut control, send_flags(block)))
     }
 
     /// Waits until there is something to receive, or the end; `false` if `deadline` comes first.
@@ -61,7 +64,7 @@ impl Socket {
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             // A time too long for the kernel's clock is as good as none.
             let left = left.and_then(|left| Timespec::try_from(left).ok());
-            poll(&mut [PollFd::new(&self.0, events)], left.as_ref())
+            poll(&mut [PollFd::new(self, events)], left.as_ref())
         })?;
         Ok(ready != 0)
     }
@@ -70,6 +73,12 @@ impl Socket {
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.as_fd(), f)
     }
 }
 

@@ -1,1 +1,4 @@
 //! mem
+pub mod pool;
+pub mod sleep;
+pub mod spsc;
