@@ -111,6 +111,14 @@ mod tests {
     }
 
     #[test]
+    fn every_counter_is_explained() {
+        let page = include_str!("../../docs/counters.md");
+        let explained: Vec<_> =
+            page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        assert_eq!(explained, NAMES.map(|(_, name)| name));
+    }
+
+    #[test]
     fn cores_share_no_cache_line() {
         assert!(align_of::<Counters>() >= 64);
     }
