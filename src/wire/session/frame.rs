@@ -7,6 +7,7 @@ use crate::base::event::Violation;
 use crate::base::limits::{
     BODY_BYTES_MAX, DAEMON_FRAME_BYTES_MAX, DESTINATIONS_MAX, FRAME_HEADER_BYTES, GROUP_NAME_BYTES,
 };
+use crate::base::name::write_name;
 use crate::base::{GroupName, PrivateGroup, Service};
 
 /// Bits of a frame's type.
@@ -395,7 +396,7 @@ impl PartialEq<GroupName> for Name<'_> {
 
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.as_bytes().escape_ascii())
+        write_name(self.as_bytes(), f)
     }
 }
 
