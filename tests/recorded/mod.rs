@@ -1,7 +1,7 @@
 //! Byte streams recorded between Spread's own library and daemon: `tests/transcripts/*.jsonl`.
 
 // Each test program uses its own part.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::path::PathBuf;
 

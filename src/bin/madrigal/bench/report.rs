@@ -66,7 +66,8 @@ impl Report<'_> {
             (rounds, None) => format!(", {rounds} rounds: median [least - most]"),
             (rounds, Some(_)) => {
                 format!(
-                    ", {rounds} rounds of each in turn: median [least - most], ratio of medians, first to second"
+                    ", {rounds} rounds of each in turn: median [least - most], \
+                     ratio of medians, first to second"
                 )
             }
         };
