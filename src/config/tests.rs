@@ -437,6 +437,37 @@ fn documented_keys_are_the_real_ones() {
     assert_eq!(documented, reference());
 }
 
+#[test]
+fn reference_file_has_every_key_at_its_default() {
+    let text = include_str!("../../tuning/madrigal.toml");
+    assert_eq!(parse(text).unwrap(), Config::default());
+    for key in reference().keys() {
+        let (section, name) = key.split_once('.').unwrap();
+        let section = text.split_once(&format!("\n[{section}]\n")).unwrap().1;
+        let section = section.split("\n[").next().unwrap();
+        let is_there =
+            |line: &str| line.trim_start_matches("# ").starts_with(&format!("{name} = "));
+        assert!(section.lines().any(is_there), "{key}");
+    }
+}
+
+#[test]
+fn every_preset_loads_and_changes_something() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning");
+    let mut presets = 0;
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let is_preset = path.extension().is_some_and(|found| found == "toml");
+        if !is_preset || path.ends_with("madrigal.toml") {
+            continue;
+        }
+        let config = Config::load(&path).unwrap_or_else(|error| panic!("{error}"));
+        assert_ne!(config, Config::default(), "{}", path.display());
+        presets += 1;
+    }
+    assert!(presets >= 2);
+}
+
 proptest! {
     #[test]
     fn arbitrary_text_never_panics(text in any::<String>()) {

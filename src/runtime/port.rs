@@ -65,7 +65,7 @@ pub(super) struct Lane<T> {
     pushed: bool,
 }
 
-impl<T: Send> Lane<T> {
+impl<T> Lane<T> {
     pub(super) fn new(queue: Producer<T>) -> Self {
         Self { queue, waiting: VecDeque::new(), pushed: false }
     }
