@@ -87,11 +87,12 @@ fn layers_named(source: &Source) -> Vec<(usize, &str)> {
             _ => 0,
         };
         supers_end = end;
-        // The binaries use the library by its name.
+        // The binaries use the library by its name; their own root has modules, not layers.
+        let is_bin = source.layer() == Some("bin");
         let is_root = match word {
-            "crate" => true,
-            "madrigal" => source.layer() == Some("bin"),
-            _ => supers > 0 && supers == source.depth(),
+            "crate" => !is_bin,
+            "madrigal" => is_bin,
+            _ => !is_bin && supers > 0 && supers == source.depth(),
         };
         if is_root && let Some(rest) = code[end..].strip_prefix("::") {
             named.extend(first_names(rest).map(|(offset, name)| (end + 2 + offset, name)));
