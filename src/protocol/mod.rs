@@ -11,6 +11,8 @@
 pub mod configuration;
 mod delivery;
 mod group;
+pub mod options;
+pub mod output;
 
 use std::collections::VecDeque;
 
