@@ -1,110 +1,22 @@
 //! Daemons in one thread and virtual time: an event queue, and what each event does.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::{DaemonId, Instant, RingId, Service};
 
-use super::checker::trace::{
-    DaemonEvent, DaemonLog, Ending, Entry, Life, MessageId, SessionLog, Trace,
-};
+use super::checker::trace::{DaemonEvent, DaemonLog, Ending, Entry, MessageId, SessionLog, Trace};
 use super::core::{Channel, Core, Output, Setup, Transmit, Tuning};
+pub use super::due::Action;
+use super::due::{Due, Happening};
+use super::host::Host;
 use super::network::{Network, Route, Weather};
 use super::payload::{content, message_of, payload};
 use super::rng::Rng;
 use super::timeline::{Note, Timeline};
 use super::workload::Workload;
-
-/// Something that a scenario does to the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Ends a daemon without a word.
-    Crash(usize),
-    /// Ends a daemon in order.
-    Stop(usize),
-    /// Starts a daemon that is not running.
-    Start(usize),
-    /// Keeps a daemon from running for a while; its datagrams wait in its buffers.
-    Pause(usize, Duration),
-    /// Crashes a daemon as soon as it is in the state of this name; any daemon where there is none.
-    CrashIn(Option<usize>, &'static str),
-    /// Cuts the network into parts as soon as some daemon is in the state of this name.
-    PartitionIn(Vec<usize>, &'static str),
-    /// Cuts the network into parts: which one each daemon is in.
-    Partition(Vec<usize>),
-    /// Cuts or restores one direction of a link.
-    Link(usize, usize, bool),
-    /// Lets everybody hear everybody.
-    Heal,
-    /// Changes the weather.
-    Weather(Weather),
-    /// Sends an old datagram again, to everybody.
-    Stale,
-    /// Sends noise to everybody.
-    Stranger,
-}
-
-/// What is due at some moment.
-enum Happening {
-    Arrive { to: usize, channel: Channel, bytes: Rc<[u8]> },
-    Work { host: usize, life: u32 },
-    Timer { host: usize, life: u32 },
-    Resume { host: usize },
-    Submit { host: usize, habit: u64 },
-    Act(Action),
-    Unreachable { host: usize, daemon: DaemonId },
-}
-
-struct Due {
-    at: Instant,
-    order: u64,
-    what: Happening,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
-    }
-}
-
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
-
-/// One machine with, while it runs, one daemon on it.
-struct Host<C> {
-    life: Life,
-    core: Option<C>,
-    /// Index of its log in the trace.
-    log: usize,
-    inbox: [VecDeque<Rc<[u8]>>; 2],
-    inbox_bytes: [usize; 2],
-    /// A `Work` is due.
-    working: bool,
-    paused_until: Instant,
-    /// The moment of the `Timer` that is due.
-    armed: Option<Instant>,
-    state: &'static str,
-    submitted: u32,
-    ring: Option<(RingId, Vec<DaemonId>)>,
-    workload: Workload,
-    /// Counts changes of the workload, so that old ticks are known.
-    habit: u64,
-    /// Its configuration file is another one.
-    stranger: bool,
-}
 
 /// The cluster.
 pub struct Cluster<C> {
@@ -133,22 +45,7 @@ impl<C: Core> Cluster<C> {
     pub fn new(daemons: usize, seed: u64, tuning: Tuning) -> Self {
         let mut rng = Rng::new(seed);
         let network = Network::new(daemons, Weather::FAIR, rng.fork());
-        let host = |index: usize| Host {
-            life: Life { daemon: DaemonId::new(index as u32 + 1), incarnation: 0 },
-            core: None,
-            log: usize::MAX,
-            inbox: [VecDeque::new(), VecDeque::new()],
-            inbox_bytes: [0; 2],
-            working: false,
-            paused_until: Instant::ZERO,
-            armed: None,
-            state: "",
-            submitted: 0,
-            ring: None,
-            workload: Workload::silent(),
-            habit: 0,
-            stranger: false,
-        };
+        let host = |index: usize| Host::new(DaemonId::new(index as u32 + 1));
         Self {
             now: Instant::ZERO,
             queue: BinaryHeap::new(),
@@ -423,11 +320,7 @@ impl<C: Core> Cluster<C> {
             return;
         }
         self.log(host, event);
-        let this = &mut self.hosts[host];
-        this.inbox.iter_mut().for_each(VecDeque::clear);
-        this.inbox_bytes = [0; 2];
-        this.ring = None;
-        this.state = "";
+        self.hosts[host].clear();
     }
 
     /// Sends `bytes` to everybody, from nobody.
@@ -440,13 +333,7 @@ impl<C: Core> Cluster<C> {
 
     fn arrive(&mut self, to: usize, channel: Channel, bytes: Rc<[u8]>) {
         let room = self.network.weather.buffer_bytes;
-        let this = &mut self.hosts[to];
-        let held = &mut this.inbox_bytes[channel as usize];
-        if this.core.is_none() || *held + bytes.len() > room {
-            return;
-        }
-        *held += bytes.len();
-        this.inbox[channel as usize].push_back(bytes);
+        self.hosts[to].receive(channel, bytes, room);
         self.schedule_work(to);
     }
 
@@ -467,19 +354,12 @@ impl<C: Core> Cluster<C> {
         if self.is_paused(host) {
             return;
         }
-        let tokens_first = self.rng.chance(500);
+        let first = if self.rng.chance(500) { Channel::Token } else { Channel::Data };
         let this = &mut self.hosts[host];
-        let order = if tokens_first {
-            [Channel::Token, Channel::Data]
-        } else {
-            [Channel::Data, Channel::Token]
-        };
-        let waiting = order.into_iter().find(|channel| !this.inbox[*channel as usize].is_empty());
-        if let (Some(channel), Some(core)) = (waiting, &mut this.core) {
-            if let Some(bytes) = this.inbox[channel as usize].pop_front() {
-                this.inbox_bytes[channel as usize] -= bytes.len();
-                core.handle_packet(self.now, channel, &bytes);
-            }
+        if let Some((channel, bytes)) = this.take(first)
+            && let Some(core) = &mut this.core
+        {
+            core.handle_packet(self.now, channel, &bytes);
             self.drain(host);
         }
         self.schedule_work(host);

@@ -5,6 +5,7 @@
 //! ```text
 //! scenario.rs  draws a run from a seed     cluster.rs  event queue, daemons, traps
 //! workload.rs  what clients do             network.rs  loss, delay, partitions
+//! due.rs       what is done, what is due   host.rs     one machine
 //! core.rs      what is simulated           payload.rs  messages that tell who they are
 //! checker/     judges the trace            timeline.rs shows it
 //! ```
@@ -12,6 +13,8 @@
 pub mod checker;
 pub mod cluster;
 pub mod core;
+mod due;
+mod host;
 pub mod network;
 pub mod payload;
 pub mod rng;
