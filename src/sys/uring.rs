@@ -389,21 +389,22 @@ impl UringDriver {
             self.finish_closing(key);
             return Received::Nothing;
         }
-        let error = match Errno::from_raw_os_error(-result) {
-            Errno::CANCELED | Errno::INTR | Errno::AGAIN => {
+        let error = (result < 0).then(|| Errno::from_raw_os_error(-result));
+        match error {
+            Some(Errno::CANCELED | Errno::INTR | Errno::AGAIN) => {
                 self.arm_receive(key);
                 return Received::Nothing;
             }
-            Errno::NOBUFS => {
+            Some(Errno::NOBUFS) => {
                 self.counts.buffers_exhausted += 1;
                 connection.receive = Receive::Starved;
                 self.starved.push_back(key);
                 return Received::Nothing;
             }
-            error => (result < 0).then(|| error.into()),
-        };
+            None | Some(_) => {}
+        }
         connection.receive = Receive::Ended;
-        Received::Ended(StreamKey(key), error)
+        Received::Ended(StreamKey(key), error.map(io::Error::from))
     }
 
     fn handle_sent(&mut self, slot: u32, result: i32) -> Option<Event<'static>> {

@@ -126,10 +126,15 @@ impl Rig {
         }
     }
 
-    /// Turns as long as there is anything to be had at once.
+    /// Turns until nothing more is to be had at once, some thousand times at most.
     fn settle(&mut self) {
-        for _ in 0..4 {
+        let mut quiet = 0;
+        for _ in 0..5_000 {
             self.turn(Wait::For(Duration::from_millis(1)));
+            quiet = if self.driver.ready() { 0 } else { quiet + 1 };
+            if quiet == 3 {
+                return;
+            }
         }
     }
 

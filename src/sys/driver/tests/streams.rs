@@ -81,6 +81,7 @@ on_both_drivers! {
         }
         rig.settle();
         for mut client in clients {
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
             assert_eq!(client.read(&mut [0; 8]).unwrap(), 0);
         }
     }
