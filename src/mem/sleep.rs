@@ -63,3 +63,71 @@ impl SleepFlag {
         self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+    use crate::mem::queue;
+
+    #[test]
+    fn waker_of_a_busy_core_is_told_no() {
+        let flag = SleepFlag::new();
+        assert!(!flag.needs_wake());
+        flag.prepare();
+        flag.awake();
+        assert!(!flag.needs_wake());
+    }
+
+    #[test]
+    fn one_waker_is_told_yes_for_each_sleep() {
+        let flag = SleepFlag::new();
+        for _ in 0..3 {
+            flag.prepare();
+            assert!(flag.needs_wake());
+            assert!(!flag.needs_wake());
+            flag.awake();
+        }
+    }
+
+    #[test]
+    fn parked_thread_gets_everything() {
+        const VALUES: usize = 20_000;
+        let flag = Arc::new(SleepFlag::new());
+        let (mut producer, mut consumer) = queue(16);
+        let sleeper = thread::spawn({
+            let flag = Arc::clone(&flag);
+            move || {
+                let mut next = 0;
+                while next < VALUES {
+                    match consumer.pop() {
+                        Some(value) => {
+                            assert_eq!(value, next);
+                            next += 1;
+                        }
+                        None => {
+                            consumer.release();
+                            flag.prepare();
+                            if consumer.is_empty() {
+                                // A lost wake-up would hang the test here.
+                                thread::park();
+                            }
+                            flag.awake();
+                        }
+                    }
+                }
+            }
+        });
+        for value in 0..VALUES {
+            while producer.push(value).is_err() {
+                thread::yield_now();
+            }
+            if producer.publish() && flag.needs_wake() {
+                sleeper.thread().unpark();
+            }
+        }
+        sleeper.join().unwrap();
+    }
+}

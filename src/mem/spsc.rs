@@ -221,3 +221,6 @@ impl<T> Drop for Shared<T> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;
