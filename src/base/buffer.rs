@@ -54,6 +54,12 @@ impl AsRef<[u8]> for HeapBuffer {
     }
 }
 
+impl PartialEq for HeapBuffer {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_ref() == other.as_ref()
+    }
+}
+
 impl Buffer for HeapBuffer {
     fn absorb(&mut self, _next: &Self) -> bool {
         false

@@ -53,6 +53,31 @@ pub enum Counter {
 impl Counter {
     /// How many counters there are.
     pub const COUNT: usize = Self::Sleeps as usize + 1;
+
+    /// All of them.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::ConnectionsAccepted,
+        Self::RejectedQuota,
+        Self::RejectedName,
+        Self::RejectedNotUnique,
+        Self::RejectedVersion,
+        Self::RejectedAuth,
+        Self::HandshakesAbandoned,
+        Self::AcceptsFailed,
+        Self::SessionsStarted,
+        Self::SessionsEnded,
+        Self::SessionsViolated,
+        Self::SessionsSlow,
+        Self::FramesReceived,
+        Self::BytesReceived,
+        Self::FramesDelivered,
+        Self::BytesSent,
+        Self::JoinsIgnored,
+        Self::ReadsPaused,
+        Self::PoolExhausted,
+        Self::TurnsBusy,
+        Self::Sleeps,
+    ];
 }
 
 /// Counts of one layer instance since it began; its owner publishes them.
@@ -61,11 +86,16 @@ pub struct Tally([u64; Counter::COUNT]);
 
 impl Default for Tally {
     fn default() -> Self {
-        Self([0; Counter::COUNT])
+        Self::new()
     }
 }
 
 impl Tally {
+    /// Nothing counted yet.
+    pub const fn new() -> Self {
+        Self([0; Counter::COUNT])
+    }
+
     /// Counts one.
     pub fn count(&mut self, counter: Counter) {
         self.add(counter, 1);

@@ -163,6 +163,9 @@ mod tests {
 
     fn frame(data: usize) -> Vec<u8> {
         let mut frame = vec![0; FRAME_HEADER_BYTES + data];
+        // The mark of little-endian.
+        frame[0] = 0x80;
+        frame[3] = 0x80;
         frame[44..48].copy_from_slice(&(data as u32).to_le_bytes());
         frame
     }

@@ -7,6 +7,7 @@ use crate::base::event::Violation;
 use crate::base::limits::{
     BODY_BYTES_MAX, DAEMON_FRAME_BYTES_MAX, DESTINATIONS_MAX, FRAME_HEADER_BYTES, GROUP_NAME_BYTES,
 };
+use crate::base::name::write_name;
 use crate::base::{GroupName, PrivateGroup, Service};
 
 /// Bits of a frame's type.
@@ -120,6 +121,9 @@ pub enum ByteOrder {
 }
 
 impl ByteOrder {
+    /// The order of this machine.
+    pub const NATIVE: Self = if cfg!(target_endian = "little") { Self::Little } else { Self::Big };
+
     /// The order that the mark in a type or a hint tells: little where it is complete.
     pub const fn of(field: [u8; 4]) -> Self {
         if field[0] & MARK_BYTE != 0 && field[3] & MARK_BYTE != 0 {
@@ -294,9 +298,14 @@ fn request_kind(kind: u32) -> Result<RequestKind, Violation> {
 }
 
 fn check_sender(field: &[u8; GROUP_NAME_BYTES], own: &PrivateGroup) -> Result<(), Violation> {
+    if own.is_named_by(field) {
+        return Ok(());
+    }
     let text = field[..GROUP_NAME_BYTES - 1].split(|&byte| byte == 0).next().unwrap_or_default();
-    let found = PrivateGroup::parse(text).map_err(Violation::SenderIllegal)?;
-    if found == *own { Ok(()) } else { Err(Violation::SenderForeign { found }) }
+    match PrivateGroup::parse(text) {
+        Ok(found) => Err(Violation::SenderForeign { found }),
+        Err(error) => Err(Violation::SenderIllegal(error)),
+    }
 }
 
 /// Makes the header of an accepted frame little-endian, in place; its hint, names and data stay.
@@ -392,7 +401,7 @@ impl PartialEq<GroupName> for Name<'_> {
 
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.as_bytes().escape_ascii())
+        write_name(self.as_bytes(), f)
     }
 }
 
@@ -444,6 +453,8 @@ impl fmt::Debug for Names<'_> {
 pub struct Frame<'a> {
     /// Its header.
     pub header: Header,
+    /// The header's name: sender, or the group of a membership message.
+    pub name: Name<'a>,
     /// In a reject: the type bits of the request given back, without mark.
     pub old_kind: Option<u32>,
     /// Destinations or members.
@@ -481,13 +492,14 @@ impl<'a> Frame<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Option<(Self, usize)>, FrameError> {
         let Some((head, rest)) = bytes.split_first_chunk() else { return Ok(None) };
         let header = Header::parse(head);
+        let name = Name((&head[NAME]).try_into().expect("the range is as long as a name"));
         let len = Self::checked_len(&header)?;
         let Some(rest) = rest.get(..len - FRAME_HEADER_BYTES) else { return Ok(None) };
         let (old, rest) = rest.split_at(header.old_kind_len());
         let old_kind = old.first_chunk().map(|field| header.order.u32(*field) & !kind::MARK);
         let (names, data) = rest.split_at(rest.len() - header.data_len as usize);
         let (names, _) = names.as_chunks();
-        Ok(Some((Self { header, old_kind, names, data }, len)))
+        Ok(Some((Self { header, name, old_kind, names, data }, len)))
     }
 }
 
