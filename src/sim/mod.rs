@@ -19,6 +19,7 @@ pub mod network;
 pub mod payload;
 pub mod rng;
 pub mod scenario;
+pub mod session;
 pub mod timeline;
 pub mod workload;
 
