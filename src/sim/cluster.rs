@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::base::{DaemonId, Instant, RingId, Service};
 
 use super::checker::trace::{DaemonEvent, DaemonLog, Ending, Entry, MessageId, SessionLog, Trace};
-use super::core::{Channel, Core, Output, Setup, Transmit, Tuning};
+use super::core::{Channel, Core, Output, Placement, Setup, Transmit, Tuning};
 pub use super::due::Action;
 use super::due::{Due, Happening};
 use super::host::Host;
@@ -23,6 +23,8 @@ pub struct Cluster<C> {
     now: Instant,
     queue: BinaryHeap<Reverse<Due>>,
     order: u64,
+    /// The order at the moment when faults stopped.
+    calmed: u64,
     hosts: Vec<Host<C>>,
     /// The network between the daemons.
     pub network: Network,
@@ -50,6 +52,7 @@ impl<C: Core> Cluster<C> {
             now: Instant::ZERO,
             queue: BinaryHeap::new(),
             order: 0,
+            calmed: 0,
             hosts: (0..daemons).map(host).collect(),
             network,
             trace: Trace::default(),
@@ -70,6 +73,12 @@ impl<C: Core> Cluster<C> {
     /// How many machines there are.
     pub fn hosts(&self) -> usize {
         self.hosts.len()
+    }
+
+    /// Whether each live daemon has delivered as many messages of its own as it accepted.
+    pub fn is_drained(&self) -> bool {
+        let mut live = self.hosts.iter().filter(|host| host.core.is_some());
+        live.all(|host| host.returned == host.submitted)
     }
 
     /// The running core on machine `host`.
@@ -135,7 +144,10 @@ impl<C: Core> Cluster<C> {
             self.stuck = if due.at == self.now { self.stuck + 1 } else { 0 };
             assert!(self.stuck < STUCK_MAX, "time stands still at {:?}", self.now);
             self.now = due.at;
-            self.happen(due.what);
+            // What faults had in store is off once they are over.
+            if !(due.order < self.calmed && matches!(due.what, Happening::Act(_))) {
+                self.happen(due.what);
+            }
         }
         self.now = self.now.max(end);
     }
@@ -194,6 +206,8 @@ impl<C: Core> Cluster<C> {
     /// Ends all that only scenarios do: traps, pauses, cut links, bad weather.
     pub fn calm(&mut self) {
         self.traps.clear();
+        self.order += 1;
+        self.calmed = self.order;
         self.network.heal();
         self.network.weather = Weather::FAIR;
         for host in 0..self.hosts.len() {
@@ -298,6 +312,7 @@ impl<C: Core> Cluster<C> {
         this.core = Some(C::start(self.now, &setup));
         this.log = self.trace.daemons.len();
         this.submitted = 0;
+        this.returned = 0;
         this.working = false;
         this.armed = None;
         this.paused_until = self.now;
@@ -422,6 +437,9 @@ impl<C: Core> Cluster<C> {
             self.spring_traps(host);
             let Some(core) = &mut self.hosts[host].core else { return };
             if let Some(transmit) = core.poll_transmit() {
+                for placement in &transmit.places {
+                    self.placed(host, placement);
+                }
                 cut = cut || self.network.cuts_tail();
                 if !cut {
                     self.transmit(host, &transmit);
@@ -500,6 +518,11 @@ impl<C: Core> Cluster<C> {
         }
     }
 
+    fn placed(&mut self, host: usize, placement: &Placement) {
+        let message = message_of(&placement.payload).expect("a core places what it was given");
+        self.log(host, DaemonEvent::Init { message, place: placement.place });
+    }
+
     fn output(&mut self, host: usize, output: Output) {
         let event = match output {
             Output::Regular { ring, members } => {
@@ -510,14 +533,14 @@ impl<C: Core> Cluster<C> {
                 self.hosts[host].ring = None;
                 DaemonEvent::Transitional { members }
             }
-            Output::Placed { payload, place } => {
-                let message = message_of(&payload).expect("a core places what it was given");
-                DaemonEvent::Init { message, place }
-            }
+            Output::Placed(placement) => return self.placed(host, &placement),
             Output::Message { payload, service, place } => {
                 let Some(message) = message_of(&payload) else {
                     panic!("d{} delivers {} bytes", host + 1, payload.len());
                 };
+                if message.origin == self.hosts[host].life {
+                    self.hosts[host].returned += 1;
+                }
                 DaemonEvent::Deliver { message, content: content(service, &payload), place }
             }
         };

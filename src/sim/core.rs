@@ -92,6 +92,17 @@ pub struct Transmit {
     pub channel: Channel,
     /// Content.
     pub bytes: Rc<[u8]>,
+    /// Messages of the sender's own that get their place by it.
+    pub places: Vec<Placement>,
+}
+
+/// A message of a daemon's own, and the place that it got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The message's payload, or enough of its beginning to know it by.
+    pub payload: Vec<u8>,
+    /// Where the order has it.
+    pub place: Place,
 }
 
 /// What a core has to say.
@@ -109,13 +120,8 @@ pub enum Output {
         /// Its daemons.
         members: Vec<DaemonId>,
     },
-    /// A message of this daemon got its place.
-    Placed {
-        /// Beginning of its payload: enough to know it by.
-        payload: Vec<u8>,
-        /// Where.
-        place: Place,
-    },
+    /// A message of this daemon got its place without being sent.
+    Placed(Placement),
     /// A message is delivered.
     Message {
         /// Content.

@@ -24,6 +24,8 @@ pub(super) struct Host<C> {
     pub(super) armed: Option<Instant>,
     pub(super) state: &'static str,
     pub(super) submitted: u32,
+    /// Messages of its own that it has delivered.
+    pub(super) returned: u32,
     pub(super) ring: Option<(RingId, Vec<DaemonId>)>,
     pub(super) workload: Workload,
     /// Counts changes of the workload, so that old ticks are known.
@@ -45,6 +47,7 @@ impl<C: Core> Host<C> {
             armed: None,
             state: "",
             submitted: 0,
+            returned: 0,
             ring: None,
             workload: Workload::silent(),
             habit: 0,

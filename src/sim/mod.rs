@@ -17,6 +17,7 @@ mod due;
 mod host;
 pub mod network;
 pub mod payload;
+pub mod report;
 pub mod rng;
 pub mod scenario;
 pub mod session;

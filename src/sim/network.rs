@@ -33,6 +33,8 @@ pub struct Weather {
     pub truncate: u32,
     /// Nanoseconds on the way: shortest, and the jitter on top.
     pub latency_ns: (u64, u64),
+    /// Nanoseconds that everything but the token takes on top.
+    pub data_late_ns: u64,
     /// Nanoseconds that a reordered datagram takes in addition, at most.
     pub reorder_ns: u64,
     /// Room of each receive buffer.
@@ -53,6 +55,7 @@ impl Weather {
         corrupt: 0,
         truncate: 0,
         latency_ns: (20_000, 10_000),
+        data_late_ns: 0,
         reorder_ns: 0,
         buffer_bytes: 4 << 20,
         work_ns: 1_000,
@@ -68,7 +71,7 @@ impl Weather {
         };
         for _ in 0..rng.below(4) {
             let often = *rng.pick(&[1, 5, 20, 100]);
-            match rng.below(9) {
+            match rng.below(10) {
                 0 => weather.drop = often,
                 1 => weather.drop_multicast = often * 2,
                 2 => weather.drop_token = often * 2,
@@ -77,6 +80,7 @@ impl Weather {
                 5 => weather.reorder = often * 2,
                 6 => weather.corrupt = often,
                 7 => weather.truncate = often,
+                8 => weather.data_late_ns = rng.within(10_000..2_000_000),
                 _ => weather.buffer_bytes = rng.within(4_000..60_000) as usize,
             }
         }
@@ -167,13 +171,16 @@ impl Network {
             return Vec::new();
         }
         let copies = 1 + usize::from(self.rng.chance(weather.duplicate));
-        (0..copies).map(|_| self.arrival(now, bytes)).collect()
+        (0..copies).map(|_| self.arrival(now, route.channel, bytes)).collect()
     }
 
-    fn arrival(&mut self, now: Instant, bytes: &Rc<[u8]>) -> Arrival {
+    fn arrival(&mut self, now: Instant, channel: Channel, bytes: &Rc<[u8]>) -> Arrival {
         let weather = &self.weather;
         let rng = &mut self.rng;
         let mut nanos = weather.latency_ns.0 + rng.below(weather.latency_ns.1.max(1));
+        if channel == Channel::Data {
+            nanos += weather.data_late_ns;
+        }
         if rng.chance(weather.reorder) {
             nanos += rng.below(weather.reorder_ns.max(1));
         }

@@ -42,6 +42,9 @@ pub struct Run {
 /// Longest time from the last fault to rest, in failure timeouts.
 const SETTLE_TIMEOUTS: u32 = 200;
 
+/// Longest time until all that was accepted is delivered, in failure timeouts.
+const DRAIN_TIMEOUTS: u32 = 1_000;
+
 /// How long a settled cluster is watched, under load and idle, in failure timeouts.
 const WATCH_TIMEOUTS: u32 = 10;
 
@@ -256,6 +259,7 @@ fn end<C: Core>(cluster: &mut Cluster<C>, plan: &Plan, rng: &mut Rng) -> Ending 
     cluster.run_for(timeout);
     let settled = cluster.now();
     silence(cluster);
+    cluster.run_while(timeout, timeout * DRAIN_TIMEOUTS, Cluster::is_drained);
     cluster.run_for(timeout * WATCH_TIMEOUTS);
     let at_rest = retained(cluster);
     for (host, workload) in plan.workloads.iter().enumerate() {
@@ -263,7 +267,8 @@ fn end<C: Core>(cluster: &mut Cluster<C>, plan: &Plan, rng: &mut Rng) -> Ending 
     }
     cluster.run_for(timeout * WATCH_TIMEOUTS);
     silence(cluster);
-    cluster.run_for(timeout * WATCH_TIMEOUTS * 2);
+    cluster.run_while(timeout, timeout * DRAIN_TIMEOUTS, Cluster::is_drained);
+    cluster.run_for(timeout * WATCH_TIMEOUTS);
     let at_end = retained(cluster);
     let retained = at_rest.into_iter().zip(at_end);
     let retained = retained.map(|((daemon, rest), (_, end))| (daemon, rest, end)).collect();

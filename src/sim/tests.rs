@@ -1,4 +1,7 @@
-//! The simulator on a toy: a core whose first daemon gives all messages their places.
+//! The simulator on a toy, whose first daemon gives all messages their places, and on a model, which
+//! is Totem by the book.
+
+mod model;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -6,13 +9,15 @@ use std::time::Duration;
 use super::checker::check;
 use super::checker::trace::{Ending, Place, Trace};
 use super::cluster::{Action, Cluster};
-use super::core::{Channel, Core, Output, Setup, Transmit, Tuning};
+use super::core::{Channel, Core, Output, Placement, Setup, Transmit, Tuning};
 use super::network::Weather;
+use super::report::{Summary, judge};
 use super::rng::Rng;
 use super::scenario::Plan;
 use super::workload::Workload;
 use super::{Options, checker};
 use crate::base::{DaemonId, Instant, RingId, Seq, Service};
+use model::{Fault, Model};
 
 /// Knows one configuration and no failures: right in fair weather, wrong in any other.
 struct Toy {
@@ -30,7 +35,9 @@ impl Toy {
         let mut bytes = seq.to_le_bytes().to_vec();
         bytes.push(service as u8);
         bytes.extend_from_slice(payload);
-        self.transmits.push_back(Transmit { to, channel: Channel::Data, bytes: bytes.into() });
+        let places = Vec::new();
+        let (channel, bytes) = (Channel::Data, bytes.into());
+        self.transmits.push_back(Transmit { to, channel, bytes, places });
     }
 
     fn order(&mut self, service: Service, payload: &[u8]) {
@@ -48,7 +55,7 @@ impl Toy {
             let own = u32::from_le_bytes(payload[..4].try_into().unwrap());
             if own == self.setup.daemon.get() {
                 let payload = payload.clone();
-                self.outputs.push_back(Output::Placed { payload, place });
+                self.outputs.push_back(Output::Placed(Placement { payload, place }));
             }
             self.outputs.push_back(Output::Message { payload, service, place });
         }
@@ -240,4 +247,51 @@ fn a_timeline_tells_what_happened() {
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }
+}
+
+thread_local! {
+    static FAULT: std::cell::Cell<Fault> = const { std::cell::Cell::new(Fault::None) };
+}
+
+/// The fault that models started by this thread have.
+fn deliberate_fault() -> Fault {
+    FAULT.get()
+}
+
+#[test]
+fn the_model_keeps_every_property() {
+    let seeds = std::env::var("MODEL_SEEDS").map_or(50, |seeds| seeds.parse().unwrap());
+    let mut summary = Summary::default();
+    for seed in 0..seeds {
+        match judge::<Model>(seed, &Options::default()) {
+            Ok(one) => summary.add(one),
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+    println!("{summary}");
+}
+
+#[test]
+fn model_timeline() {
+    let Ok(seed) = std::env::var("MODEL_SEED") else { return };
+    let options = Options { timeline: true, ..Options::default() };
+    let run = super::run::<Model>(seed.parse().unwrap(), &options);
+    println!("{}", run.timeline.render(&run.trace));
+    println!("{:?} {:?}", run.verdict, run.trace.ending);
+}
+
+#[test]
+fn faults_of_the_model_are_caught() {
+    let seeds = std::env::var("MODEL_SEEDS").map_or(20, |seeds| seeds.parse().unwrap());
+    let mut missed = Vec::new();
+    for fault in Fault::ALL {
+        FAULT.set(fault);
+        let failures =
+            (0..seeds).filter_map(|seed| judge::<Model>(seed, &Options::default()).err());
+        match { failures }.next() {
+            Some(failure) => println!("{fault:?}: {failure}"),
+            None => missed.push(fault),
+        }
+    }
+    println!("missed: {missed:?}");
 }
