@@ -113,8 +113,7 @@ impl Core for Ordering {
             me: setup.daemon,
             daemons: setup.daemons.clone(),
             cluster: setup.cluster,
-            // Above any ring number of the lives before.
-            incarnation: (u64::from(setup.incarnation) << 32) + 1,
+            incarnation: u64::from(setup.incarnation) + 1,
             seed: setup.seed,
             options: options(setup),
         };
