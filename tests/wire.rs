@@ -787,6 +787,8 @@ proptest! {
         for len in 0..frame.data.len() {
             prop_assert!(Regular::parse(ByteOrder::Little, &frame.data[..len]).is_none());
         }
+        let longer = [frame.data, &[0]].concat();
+        prop_assert!(Regular::parse(ByteOrder::Little, &longer).is_none());
     }
 
     #[test]
