@@ -87,10 +87,11 @@ fn layers_named(source: &Source) -> Vec<(usize, &str)> {
             _ => 0,
         };
         supers_end = end;
-        // The binaries use the library by its name.
+        // The programs use the library by its name, and each is a crate of its own.
         let is_root = match word {
-            "crate" => true,
             "madrigal" => source.layer() == Some("bin"),
+            _ if source.layer() == Some("bin") => false,
+            "crate" => true,
             _ => supers > 0 && supers == source.depth(),
         };
         if is_root && let Some(rest) = code[end..].strip_prefix("::") {

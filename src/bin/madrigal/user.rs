@@ -232,7 +232,8 @@ impl User {
         let groups: Vec<&str> = self.views.keys().map(String::as_str).collect();
         let groups = if groups.is_empty() { "none".to_owned() } else { groups.join(" ") };
         self.screen.say(format!(
-            "session {}\nservice {service}, type {message_type}, discard {discard}\ngroups {groups}",
+            "session {}\nservice {service}, type {message_type}, discard {discard}\n\
+             groups {groups}",
             self.session.private_group()
         ))
     }
