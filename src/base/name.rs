@@ -4,7 +4,7 @@
 //! `0x24..=0x7e`, so a name never contains `#`, a blank or a NUL.
 
 use std::borrow::Borrow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use super::limits::{DAEMON_NAME_BYTES_MAX, GROUP_NAME_BYTES, SESSION_NAME_BYTES_MAX};
 
@@ -150,8 +150,7 @@ impl GroupName {
 
 impl fmt::Display for GroupName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A name that came in a destination field may hold any byte.
-        write!(f, "{}", self.as_bytes().escape_ascii())
+        write_name(self.as_bytes(), f)
     }
 }
 
@@ -159,6 +158,18 @@ impl fmt::Debug for GroupName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{self}\"")
     }
+}
+
+/// Writes a name that may hold any byte, because it came in a name field: what is printable as it
+/// is, all else as `\xNN`.
+pub(crate) fn write_name(name: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for &byte in name {
+        match byte {
+            b' '..=b'~' => f.write_char(char::from(byte))?,
+            _ => write!(f, "\\x{byte:02x}")?,
+        }
+    }
+    Ok(())
 }
 
 /// The group of one session alone, `#name#daemon`: its address, and its name in member lists.

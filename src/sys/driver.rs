@@ -13,9 +13,9 @@ use std::time::Duration;
 use super::bell::Bell;
 use super::poll::PollDriver;
 use super::socket::{Listener, Stream};
-use super::stand_in::Slice;
 use super::table::Key;
 use super::uring::UringDriver;
+use crate::mem::pool::Slice;
 
 /// Which driver to open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -16,9 +16,9 @@ use super::accept::{ACCEPTS_PER_TURN, Accepting, REST, Spare};
 use super::bell::Bell;
 use super::driver::{DriverCounts, Event, ListenerKey, StreamKey, Wait};
 use super::socket::{Listener, Stream};
-use super::stand_in::Slice;
 use super::table::{Key, Table};
 use crate::base::limits::{RECEIVE_BYTES, SEND_PIECES_MAX};
+use crate::mem::pool::Slice;
 
 /// Edges taken from the kernel at once; the others come with the next turn.
 const EDGES_PER_TURN: usize = 1024;

@@ -4,6 +4,7 @@ mod bells;
 mod random;
 mod streams;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,7 +12,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 use super::*;
-use crate::sys::stand_in;
+use crate::base::Store;
+use crate::mem::pool::{Pool, PoolOptions};
 
 /// Longer than anything here takes, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -54,8 +56,12 @@ fn open_with(choice: Choice, options: &Options) -> Rig {
     Rig { driver, seen: HashMap::new(), accepted: Vec::new(), woken: 0 }
 }
 
+thread_local! {
+    static POOL: RefCell<Pool> = RefCell::new(Pool::new(PoolOptions { bytes_max: 1 << 30 }));
+}
+
 fn slice(bytes: &[u8]) -> Slice {
-    stand_in::Slice(bytes.into())
+    POOL.with_borrow_mut(|pool| pool.copy(bytes)).unwrap()
 }
 
 /// Bytes that are different wherever one looks.
