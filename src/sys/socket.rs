@@ -28,13 +28,19 @@ pub enum ListenError {
         source: io::Error,
     },
     /// Another process listens on the path.
-    #[error("{} is in use: another process listens there; stop it, or choose another path", path.display())]
+    #[error(
+        "{} is in use: another process listens there; stop it, or choose another path",
+        path.display()
+    )]
     UnixInUse {
         /// The path asked for.
         path: PathBuf,
     },
     /// Something that is no socket lies at the path; it was not touched.
-    #[error("{} exists and is no socket; remove it, or choose another path", path.display())]
+    #[error(
+        "{} exists and is no socket; remove it, or choose another path",
+        path.display()
+    )]
     NotASocket {
         /// The path asked for.
         path: PathBuf,
