@@ -37,7 +37,10 @@ pub enum ListenError {
         path: PathBuf,
     },
     /// Something that is no socket lies at the path; it was not touched.
-    #[error("{} exists and is no socket; remove it, or choose another path", path.display())]
+    #[error(
+        "{} exists and is no socket; remove it, or choose another path",
+        path.display()
+    )]
     NotASocket {
         /// The path asked for.
         path: PathBuf,
