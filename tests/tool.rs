@@ -98,9 +98,9 @@ fn json(line: &str) -> Value {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in: {line}"))
 }
 
-/// A `recv` whose joins have taken effect.
+/// A `recv` whose joins have taken effect; with messages missing it fails instead of hanging.
 fn start_recv(arguments: &[&str]) -> (Child, BufReader<ChildStderr>) {
-    let mut child = madrigal(arguments).spawn().unwrap();
+    let mut child = madrigal(arguments).args(["--timeout", "60s"]).spawn().unwrap();
     let mut told = BufReader::new(child.stderr.take().unwrap());
     let text = read_until(&mut told, "receiving as");
     assert!(text.contains("receiving as"), "{text}");
