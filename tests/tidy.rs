@@ -230,7 +230,7 @@ mod scanner {
         assert_eq!(check(path, "use super::super::super::mem::pool;"), ["1: wire imports mem"]);
         assert_eq!(check("src/wire/mod.rs", "use super::mem;"), ["1: wire imports mem"]);
         assert_eq!(check("src/bin/madrigald.rs", "use madrigal::sys;"), ["1: bin imports sys"]);
-        assert_eq!(check("src/bin/madrigal/main.rs", "use crate::sys;"), NONE);
+        assert_eq!(check("src/bin/madrigal/send.rs", "use crate::sys; use super::mem;"), NONE);
         assert_eq!(check(path, "// crate::sys\n#[cfg(test)]\nmod tests { use crate::sys; }"), NONE);
     }
 

@@ -21,6 +21,7 @@ use madrigal::wire::session::{
     Name, Names, Regular, Reject, RequestKind, Version, check_request, kind, to_little,
 };
 use proptest::prelude::*;
+use proptest::sample::Index;
 use recorded::hex;
 use serde_json::Value;
 
@@ -724,9 +725,9 @@ proptest! {
 
     #[test]
     fn mutated_recordings_are_read_without_panic(
-        pick in any::<proptest::sample::Index>(),
-        mutations in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..6),
-        cut in any::<proptest::sample::Index>(),
+        pick in any::<Index>(),
+        mutations in proptest::collection::vec((any::<Index>(), any::<u8>()), 0..6),
+        cut in any::<Index>(),
     ) {
         static UNITS: std::sync::OnceLock<Vec<Vec<u8>>> = std::sync::OnceLock::new();
         let units = UNITS.get_or_init(|| {
@@ -765,7 +766,7 @@ proptest! {
     fn views_survive_their_bytes(
         sizes in proptest::collection::vec(0_usize..5, 1..6),
         members in 0_usize..9,
-        own in any::<proptest::sample::Index>(),
+        own in any::<Index>(),
         id in any::<(i32, i32, i32)>(),
     ) {
         let own_set = own.index(sizes.len());
@@ -789,12 +790,12 @@ proptest! {
     }
 
     #[test]
-    fn frames_arrive_in_any_pieces(pick in any::<proptest::sample::Index>(), cut in 0_usize..2000) {
+    fn frames_arrive_in_any_pieces(pick in any::<Index>(), cut in 0_usize..2000) {
         let frames: Vec<Vec<u8>> = recorded::read("32-three-way-partition-and-merge")
             .into_iter()
             .filter_map(|line| match line.what {
-                recorded::What::Bytes { from_daemon: true, kind, bytes, .. } if kind == "message" => {
-                    Some(bytes)
+                recorded::What::Bytes { from_daemon: true, kind, bytes, .. } => {
+                    (kind == "message").then_some(bytes)
                 }
                 _ => None,
             })

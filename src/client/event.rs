@@ -182,8 +182,8 @@ impl<'a> View<'a> {
     /// The virtual-synchrony sets.
     ///
     /// After [`Cause::Network`]: each holds the members that came together from their last view,
-    /// and have delivered the same messages in it. After any other cause there is a single set, with
-    /// the member that joined, left or disconnected in it, as Spread has it.
+    /// and have delivered the same messages in it. After any other cause there is a single set,
+    /// with the member that joined, left or disconnected in it, as Spread has it.
     pub fn vs_sets(&self) -> Sets<'a> {
         self.body.sets()
     }

@@ -41,9 +41,9 @@
 //! - Two threads: [`Session::split`] into an [`Outbox`] and an [`Inbox`].
 //! - Many small messages: [`Outbox::queue`], then [`Outbox::flush`].
 //! - An event loop: [`AsFd`](std::os::fd::AsFd) gives the descriptor to wait for. Call
-//!   `try_receive` until it yields `None` before waiting for *readable*: events that are buffered do
-//!   not show in the descriptor ([`Inbox::has_buffered`]). [`Outbox::set_nonblocking`] keeps sends
-//!   from waiting; while [`Outbox::wants_write`], wait for *writable* too.
+//!   `try_receive` until it yields `None` before waiting for *readable*: events that are buffered
+//!   do not show in the descriptor ([`Inbox::has_buffered`]). [`Outbox::set_nonblocking`] keeps
+//!   sends from waiting; while [`Outbox::wants_write`], wait for *writable* too.
 //! - tokio: `client::tokio::Session`, with the feature `tokio`.
 //!
 //! Keep receiving: a daemon drops sessions that read too slowly. A thread that only sends, in

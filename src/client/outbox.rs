@@ -258,8 +258,8 @@ impl Outbox {
         self.batch.len() - self.written
     }
 
-    /// In non-blocking mode no call waits for the daemon. What cannot be written stays in the batch,
-    /// and when that is full, requests fail with [`MulticastError::WouldBlock`].
+    /// In non-blocking mode no call waits for the daemon. What cannot be written stays in the
+    /// batch, and when that is full, requests fail with [`MulticastError::WouldBlock`].
     pub fn set_nonblocking(&mut self, nonblocking: bool) {
         self.block = if nonblocking { Block::Never } else { Block::Wait };
     }

@@ -79,7 +79,7 @@ fn sessions_max(config: &Config) -> usize {
             wanted,
             possible,
             descriptors,
-            "fewer sessions than configured: raise the limit on descriptors (ulimit -n, LimitNOFILE)"
+            "fewer sessions than configured: raise the limit on descriptors (LimitNOFILE)"
         );
     }
     wanted.min(possible)

@@ -28,7 +28,10 @@ pub enum ListenError {
         source: io::Error,
     },
     /// Another process listens on the path.
-    #[error("{} is in use: another process listens there; stop it, or choose another path", path.display())]
+    #[error(
+        "{} is in use: another process listens there; stop it, or choose another path",
+        path.display()
+    )]
     UnixInUse {
         /// The path asked for.
         path: PathBuf,

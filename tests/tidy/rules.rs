@@ -87,12 +87,12 @@ fn layers_named(source: &Source) -> Vec<(usize, &str)> {
             _ => 0,
         };
         supers_end = end;
-        // The binaries use the library by its name; their own root has modules, not layers.
-        let is_bin = source.layer() == Some("bin");
+        // The programs use the library by its name, and each is a crate of its own.
         let is_root = match word {
-            "crate" => !is_bin,
-            "madrigal" => is_bin,
-            _ => !is_bin && supers > 0 && supers == source.depth(),
+            "madrigal" => source.layer() == Some("bin"),
+            _ if source.layer() == Some("bin") => false,
+            "crate" => true,
+            _ => supers > 0 && supers == source.depth(),
         };
         if is_root && let Some(rest) = code[end..].strip_prefix("::") {
             named.extend(first_names(rest).map(|(offset, name)| (end + 2 + offset, name)));
