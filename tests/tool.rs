@@ -272,7 +272,7 @@ fn a_script_joins_sends_and_sees_everything_before_it_ends() {
     let arguments = ["user", "-a", &daemon.address(), "-n", "alice"];
     let shown = text(&run_with_input(&arguments, script.as_bytes()));
     for expected in [
-        "#alice#localhost joined; 1 members: #alice#localhost",
+        "#alice#localhost joined; 1 member: #alice#localhost",
         "#alice#localhost -> g [agreed]: hello",
         "#alice#localhost -> g h [safe]: line 1\n    line 2",
         "h: left",
