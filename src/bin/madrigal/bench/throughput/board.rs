@@ -76,8 +76,8 @@ impl Board {
     /// Receiver `receiver` has so many messages of `sender`; wakes the sender if that is what it
     /// waits for.
     pub(crate) fn publish(&self, sender: usize, receiver: usize, count: u64) {
-        // SeqCst, with the store of the goal in `sleep_until`: of the two stores one comes first, so
-        // either this thread sees the goal below, or the sender sees the count there.
+        // SeqCst, with the store of the goal in `sleep_until`: of the two stores one comes first,
+        // so either this thread sees the goal below, or the sender sees the count there.
         self.received[sender][receiver].store(count, SeqCst);
         let waiting = &self.waiting[sender];
         let goal = waiting.goal.load(SeqCst);
