@@ -25,3 +25,8 @@ pub mod runtime;
 pub mod session;
 pub mod sys;
 pub mod wire;
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
