@@ -10,18 +10,18 @@ use sha2::{Digest, Sha256};
 
 /// One line of a transcript.
 #[derive(Debug)]
-pub struct Line {
+pub(crate) struct Line {
     /// File and line number, for messages of failing tests.
-    pub place: String,
+    pub(crate) place: String,
     /// Which connection it is about; empty for none.
-    pub conn: String,
+    pub(crate) conn: String,
     /// What it tells.
-    pub what: What,
+    pub(crate) what: What,
 }
 
 /// What a line tells.
 #[derive(Debug)]
-pub enum What {
+pub(crate) enum What {
     /// A unit of the protocol.
     Bytes {
         /// Whether the daemon sent it.
@@ -40,7 +40,7 @@ pub enum What {
 }
 
 /// Names of all transcripts, without `.jsonl`.
-pub fn names() -> Vec<String> {
+pub(crate) fn names() -> Vec<String> {
     let entries = std::fs::read_dir(directory()).expect("the transcripts are there");
     let mut names: Vec<String> = entries
         .map(|entry| entry.unwrap().path())
@@ -53,7 +53,7 @@ pub fn names() -> Vec<String> {
 }
 
 /// Reads a transcript.
-pub fn read(name: &str) -> Vec<Line> {
+pub(crate) fn read(name: &str) -> Vec<Line> {
     let path = directory().join(format!("{name}.jsonl"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
     text.lines()
@@ -62,7 +62,7 @@ pub fn read(name: &str) -> Vec<Line> {
 }
 
 /// All protocol units of all transcripts, with place, side, kind and description.
-pub fn units() -> impl Iterator<Item = (String, bool, String, Vec<u8>, Value)> {
+pub(crate) fn units() -> impl Iterator<Item = (String, bool, String, Vec<u8>, Value)> {
     names().into_iter().flat_map(|name| read(&name)).filter_map(|line| match line.what {
         What::Bytes { from_daemon, kind, bytes, desc } => {
             Some((line.place, from_daemon, kind, bytes, desc))
@@ -72,7 +72,7 @@ pub fn units() -> impl Iterator<Item = (String, bool, String, Vec<u8>, Value)> {
 }
 
 /// The bytes that a string of hexadecimal digits spells; blanks are skipped.
-pub fn hex(digits: &str) -> Vec<u8> {
+pub(crate) fn hex(digits: &str) -> Vec<u8> {
     let digits: Vec<u8> = digits
         .chars()
         .filter(|digit| !digit.is_whitespace())

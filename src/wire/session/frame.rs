@@ -298,9 +298,14 @@ fn request_kind(kind: u32) -> Result<RequestKind, Violation> {
 }
 
 fn check_sender(field: &[u8; GROUP_NAME_BYTES], own: &PrivateGroup) -> Result<(), Violation> {
+    if own.is_named_by(field) {
+        return Ok(());
+    }
     let text = field[..GROUP_NAME_BYTES - 1].split(|&byte| byte == 0).next().unwrap_or_default();
-    let found = PrivateGroup::parse(text).map_err(Violation::SenderIllegal)?;
-    if found == *own { Ok(()) } else { Err(Violation::SenderForeign { found }) }
+    match PrivateGroup::parse(text) {
+        Ok(found) => Err(Violation::SenderForeign { found }),
+        Err(error) => Err(Violation::SenderIllegal(error)),
+    }
 }
 
 /// Makes the header of an accepted frame little-endian, in place; its hint, names and data stay.

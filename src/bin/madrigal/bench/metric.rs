@@ -42,13 +42,13 @@ impl Unit {
 
 /// One figure over all rounds of one side.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Spread {
+pub(crate) struct MedianRange {
     pub(crate) median: f64,
     pub(crate) min: f64,
     pub(crate) max: f64,
 }
 
-impl Spread {
+impl MedianRange {
     /// Of at least one value.
     pub(crate) fn of(values: &[f64]) -> Self {
         assert!(!values.is_empty(), "no round was run");
@@ -78,8 +78,8 @@ impl Spread {
 /// One figure of one or two sides.
 pub(crate) struct Row {
     metric: Metric,
-    ours: Spread,
-    theirs: Option<Spread>,
+    ours: MedianRange,
+    theirs: Option<MedianRange>,
 }
 
 impl Row {
@@ -95,13 +95,13 @@ impl Row {
 /// A figure that only one side has (CPU time without a pid) is left out of the other.
 pub(crate) fn side_by_side(ours: &[Vec<Metric>], theirs: &[Vec<Metric>]) -> Vec<Row> {
     let Some(first) = ours.first() else { return Vec::new() };
-    let column = |rounds: &[Vec<Metric>], key: &str| -> Option<Spread> {
+    let column = |rounds: &[Vec<Metric>], key: &str| -> Option<MedianRange> {
         let values: Vec<f64> = rounds
             .iter()
             .filter_map(|round| round.iter().find(|metric| metric.key == key))
             .map(|metric| metric.value)
             .collect();
-        (!values.is_empty()).then(|| Spread::of(&values))
+        (!values.is_empty()).then(|| MedianRange::of(&values))
     };
     let row = |&metric: &Metric| {
         let ours = column(ours, metric.key)?;
@@ -156,9 +156,12 @@ mod tests {
 
     #[test]
     fn median_is_the_middle_or_halfway_between_the_two() {
-        assert_eq!(Spread::of(&[3.0, 1.0, 2.0]), Spread { median: 2.0, min: 1.0, max: 3.0 });
-        assert_eq!(Spread::of(&[4.0, 1.0, 2.0, 9.0]).median, 3.0);
-        assert_eq!(Spread::of(&[7.0]), Spread { median: 7.0, min: 7.0, max: 7.0 });
+        assert_eq!(
+            MedianRange::of(&[3.0, 1.0, 2.0]),
+            MedianRange { median: 2.0, min: 1.0, max: 3.0 }
+        );
+        assert_eq!(MedianRange::of(&[4.0, 1.0, 2.0, 9.0]).median, 3.0);
+        assert_eq!(MedianRange::of(&[7.0]), MedianRange { median: 7.0, min: 7.0, max: 7.0 });
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! `madrigal bench`: how fast a daemon is, and how fast the machine under it.
 
-mod bare;
-mod board;
 mod crew;
 mod latency;
 mod latency_histogram;

@@ -64,12 +64,10 @@ impl Report<'_> {
         let rounds = match (self.ours.len(), &common.compare) {
             (1, None) => String::new(),
             (rounds, None) => format!(", {rounds} rounds: median [least - most]"),
-            (rounds, Some(_)) => {
-                format!(
-                    ", {rounds} rounds of each in turn: median [least - most], \
-                     ratio of medians, first to second"
-                )
-            }
+            (rounds, Some(_)) => format!(
+                ", {rounds} rounds of each in turn: median [least - most], \
+                 ratio of medians, first to second"
+            ),
         };
         format!("measured: {each} after {:?} of warm-up{rounds}", common.warmup)
     }

@@ -1,22 +1,25 @@
 //! `madrigal bench throughput`: how many messages get from senders to receivers in a second.
 
+mod board;
+mod flow;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use madrigal::base::limits::{BODY_BYTES_MAX, GROUP_NAME_BYTES};
-use madrigal::client::{Event, Inbox, Outbox, Service, Session, Wait};
+use madrigal::client::{Service, Session};
 use serde_json::{Map, Value, json};
 
-use super::board::{Board, Reading};
 use super::crew::{Crew, Progress};
 use super::machine::cpu_time;
 use super::metric::{Metric, Unit};
 use super::options::{Common, Side};
 use super::report::Report;
 use crate::connect::settle;
-use crate::failure::{Context, Failure, Result, failed, usage};
-use crate::show::show_event;
+use crate::failure::{Context, Result, failed, usage};
 use crate::units::show_count;
+use board::{Board, Reading};
+use flow::{Flow, NUMBER_BYTES, Receiver, Sender};
 
 /// Text below the help.
 pub(crate) const EXAMPLES: &str = "\
@@ -29,12 +32,6 @@ Examples:
 A sender has at most --window messages on the way that not all receivers have yet, so that nobody
 is overrun. Every receiver checks that each message comes once, in order, and with agreed and safe
 that all receivers have seen the same order. See docs/bench.md.";
-
-/// A message says who sent it, and its place among that sender's.
-const NUMBER_BYTES: usize = 12;
-
-/// Message type of a sender's last message, whose number is that of its messages.
-const LAST: i16 = 1;
 
 /// Messages on the way together, by default: less than the 1,000 at which Spread's daemon drops a
 /// receiver.
@@ -303,145 +300,4 @@ fn observe<T: Send + 'static>(
         return Err(failed("no message arrived while it was measured"));
     }
     Ok((start, end, cpu_after.zip(cpu_before).map(|(after, before)| after - before)))
-}
-
-struct Sender {
-    index: usize,
-    outbox: Outbox,
-    group: String,
-    service: Service,
-    data: Vec<u8>,
-    window: u64,
-    batch: u64,
-    wait: Wait,
-    board: Arc<Board>,
-    sent: u64,
-}
-
-impl Sender {
-    /// Sends until the run is over.
-    fn run(mut self) -> Result {
-        while !self.board.stopped() {
-            let room = self.window - (self.sent - self.board.received_by_all(self.index));
-            if room == 0 {
-                // Waiting for one would make each write carry one: let half a window come free.
-                self.board.wait_for(self.index, self.sent - self.window / 2, self.wait);
-                continue;
-            }
-            for _ in 0..room.min(self.batch) {
-                self.queue(0)?;
-                self.sent += 1;
-            }
-            self.outbox.flush().context("cannot send")?;
-        }
-        self.queue(LAST)?;
-        self.outbox.disconnect().context("the connection broke while sending")
-    }
-
-    fn queue(&mut self, message_type: i16) -> Result {
-        self.data[..4].copy_from_slice(&(self.index as u32).to_le_bytes());
-        self.data[4..NUMBER_BYTES].copy_from_slice(&self.sent.to_le_bytes());
-        self.outbox
-            .queue(self.service, &[&self.group], message_type, &self.data)
-            .context("cannot send")
-    }
-}
-
-/// What a receiver has of one sender.
-#[derive(Clone, Copy, Default)]
-struct Flow {
-    received: u64,
-    published: u64,
-    /// How many there are, once the sender has said so.
-    total: Option<u64>,
-}
-
-struct Receiver {
-    index: usize,
-    inbox: Inbox,
-    flows: Vec<Flow>,
-    /// Whether each sender's messages must come in order.
-    order: bool,
-    /// Of the order in which messages of all senders came.
-    hash: u64,
-    board: Arc<Board>,
-}
-
-impl Receiver {
-    /// Receives until every sender's last message is there; a hash of the order they came in.
-    fn run(mut self) -> Result<u64> {
-        while self.flows.iter().any(|flow| flow.total != Some(flow.received)) {
-            self.take_one()?;
-            while self.inbox.has_buffered() {
-                self.take_one()?;
-            }
-            for (sender, flow) in self.flows.iter_mut().enumerate() {
-                if flow.published != flow.received {
-                    flow.published = flow.received;
-                    self.board.publish(sender, self.index, flow.received);
-                }
-            }
-        }
-        Ok(self.hash)
-    }
-
-    fn take_one(&mut self) -> Result {
-        let event = self.inbox.receive().context(
-            "receiving failed (a smaller --window keeps daemons from dropping slow receivers)",
-        )?;
-        let (sender, number) = parse(&event).ok_or_else(|| unexpected(&event))?;
-        let last = matches!(&event, Event::Message(it) if it.message_type() == LAST);
-        let flow = self.flows.get_mut(sender).ok_or_else(|| unexpected(&event))?;
-        if number != flow.received && (self.order || last) {
-            return Err(failed(format!(
-                "receiver {}: message {number} of sender {sender} came in the place of {}",
-                self.index, flow.received
-            )));
-        }
-        if last {
-            flow.total = Some(number);
-        } else {
-            flow.received += 1;
-            self.hash = mix(self.hash, sender as u64, number);
-        }
-        Ok(())
-    }
-}
-
-fn parse(event: &Event<'_>) -> Option<(usize, u64)> {
-    let Event::Message(message) = event else { return None };
-    let (sender, rest) = message.data().split_first_chunk()?;
-    let sender = u32::from_le_bytes(*sender) as usize;
-    Some((sender, u64::from_le_bytes(*rest.first_chunk()?)))
-}
-
-fn unexpected(event: &Event<'_>) -> Failure {
-    failed(format!("expected a message of this bench, received {}", show_event(event)))
-}
-
-/// Depends on all messages so far and on their order.
-fn mix(hash: u64, sender: u64, number: u64) -> u64 {
-    // Fibonacci hashing: the odd constant is 2^64 divided by the golden ratio.
-    (hash.rotate_left(5) ^ (number << 10 ^ sender)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_hash_tells_orders_apart() {
-        let hash = |order: &[(u64, u64)]| {
-            order.iter().fold(0, |hash, &(sender, number)| mix(hash, sender, number))
-        };
-        let order = [(0, 0), (1, 0), (0, 1), (1, 1)];
-        assert_eq!(hash(&order), hash(&order));
-        for other in [
-            [(1, 0), (0, 0), (0, 1), (1, 1)],
-            [(0, 0), (1, 0), (1, 1), (0, 1)],
-            [(0, 0), (0, 1), (1, 0), (1, 1)],
-        ] {
-            assert_ne!(hash(&order), hash(&other));
-        }
-    }
 }

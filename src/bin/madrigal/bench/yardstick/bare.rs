@@ -8,11 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use madrigal::mem::spsc::{Consumer, Producer, queue};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::thread::futex;
 
 /// How long a blocking receive on a socket waits before something must be wrong.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Slots of a [`Queue`].
+const QUEUE_SLOTS: usize = 64;
 
 /// One of two ends that take turns.
 pub(crate) trait End: Send + 'static {
@@ -173,27 +177,67 @@ impl End for Udp {
     }
 }
 
-/// Repeats `call` while a spinning socket has nothing, or no room.
+/// A queue in memory for each direction, of the kind that connects the daemon's cores.
+pub(crate) struct Queue {
+    theirs: Producer<Line>,
+    mine: Consumer<Line>,
+}
+
+/// What one slot of a [`Queue`] carries: as much as a small message.
+type Line = [u8; 64];
+
+impl Queue {
+    /// Both ends; they spin.
+    pub(crate) fn pair() -> [Self; 2] {
+        let (to_second, from_first) = queue(QUEUE_SLOTS);
+        let (to_first, from_second) = queue(QUEUE_SLOTS);
+        [Self { theirs: to_second, mine: from_second }, Self { theirs: to_first, mine: from_first }]
+    }
+}
+
+impl End for Queue {
+    fn send(&mut self) -> io::Result<()> {
+        // There are two messages at most in a queue: the one of a turn and the one that ends it.
+        self.theirs.push([1; 64]).map_err(|_| io::Error::other("the queue is full"))?;
+        self.theirs.publish();
+        Ok(())
+    }
+
+    fn receive(&mut self) -> io::Result<()> {
+        let line = spin(|| Ok(self.mine.pop()))?;
+        std::hint::black_box(line);
+        self.mine.release();
+        Ok(())
+    }
+}
+
+/// Moves bytes through a socket that waits as it says.
 fn transfer(waiting: Waiting, mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    let once = || match call() {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => match waiting {
+            Waiting::Spinning => Ok(None),
+            Waiting::Parked => Err(io::ErrorKind::TimedOut.into()),
+        },
+        result => result.map(Some),
+    };
+    spin(once)
+}
+
+/// Asks again and again until there is something.
+fn spin<T>(mut once: impl FnMut() -> io::Result<Option<T>>) -> io::Result<T> {
     let mut start = None;
     let mut tries = 0u32;
     loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if waiting == Waiting::Parked {
-                    return Err(io::ErrorKind::TimedOut.into());
-                }
-                tries = tries.wrapping_add(1);
-                // Reading the clock at each try would be a good part of what is measured.
-                if tries.is_multiple_of(1024)
-                    && start.get_or_insert_with(Instant::now).elapsed() > PATIENCE
-                {
-                    return Err(io::ErrorKind::TimedOut.into());
-                }
-                std::hint::spin_loop();
-            }
-            result => return result,
+        if let Some(found) = once()? {
+            return Ok(found);
         }
+        tries = tries.wrapping_add(1);
+        // Reading the clock at each try would be a good part of what is measured.
+        if tries.is_multiple_of(1024) && start.get_or_insert_with(Instant::now).elapsed() > PATIENCE
+        {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        std::hint::spin_loop();
     }
 }
