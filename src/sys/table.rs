@@ -59,13 +59,6 @@ impl<T> Table<T> {
     pub(super) fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
         self.slots.drain().map(|entry| entry.thing)
     }
-
-    /// All keys in use.
-    pub(super) fn keys(&self) -> impl Iterator<Item = Key> + '_ {
-        self.slots
-            .iter()
-            .map(|(slot, entry)| Key { slot: slot as u32, generation: entry.generation })
-    }
 }
 
 #[cfg(test)]
