@@ -1,7 +1,7 @@
 //! The daemon's program: arguments, configuration, signals, exit codes, what it leaves behind.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -119,11 +119,16 @@ fn stops_at_sigterm_and_leaves_nothing_behind() {
 #[test]
 fn stops_at_sigint_and_closes_connections() {
     let mut daemon = Daemon::start(&[]);
-    let mut silent = UnixStream::connect(daemon.socket()).unwrap();
-    silent.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut client = UnixStream::connect(daemon.socket()).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    // The hello of a library 5.0.1 without a name, and the list of methods that answers it.
+    client.write_all(&[5, 0, 1, 0, 0]).unwrap();
+    let mut methods = [0; 6];
+    client.read_exact(&mut methods).unwrap();
+    assert_eq!(&methods, b"\x05NULL ");
     daemon.signal(Signal::INT);
     assert_eq!(daemon.wait(), Some(0));
-    assert_eq!(silent.read(&mut [0; 8]).unwrap(), 0);
+    assert_eq!(client.read(&mut methods).unwrap(), 0);
 }
 
 #[test]
