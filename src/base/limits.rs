@@ -61,9 +61,6 @@ pub const CHUNK_BYTES: usize = 256 * 1024;
 
 const _: () = assert!(CLIENT_FRAME_BYTES_MAX <= CHUNK_BYTES);
 
-/// Free chunks that a pool keeps; more go back to the system.
-pub const FREE_CHUNKS_MAX: usize = 64;
-
 /// Size of one receive buffer given to the kernel: about the most one receive can return.
 pub const RECEIVE_BYTES: usize = 32 * 1024;
 

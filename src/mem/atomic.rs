@@ -1,32 +1,42 @@
-//! The atomics of this layer: the standard ones, or under `--cfg loom` those of the model checker.
-
-#[cfg(not(loom))]
-pub(super) use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence},
-};
+//! Atomics, fences and shared cells: std's, or under `--cfg loom` those of the model checker.
+//!
+//! Everything in `mem` that more than one thread touches comes from here, so that the models in
+//! `mem::model` see each access.
 
 #[cfg(loom)]
-pub(super) use loom::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence},
-};
-
+pub use loom::cell::UnsafeCell;
 #[cfg(loom)]
-pub(super) use loom::cell::UnsafeCell;
+pub use loom::sync::Arc;
+#[cfg(loom)]
+pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
 
-/// The standard cell with the face of the model checker's, which sees every access.
 #[cfg(not(loom))]
-#[derive(Debug)]
-pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+pub use std::sync::Arc;
+#[cfg(not(loom))]
+pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
+
+/// A cell that hands out raw pointers for the length of a call: the face of the model checker's,
+/// at no cost.
+#[cfg(not(loom))]
+#[derive(Debug, Default)]
+pub struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
 #[cfg(not(loom))]
 impl<T> UnsafeCell<T> {
-    pub(super) const fn new(value: T) -> Self {
+    /// Wraps a value.
+    pub const fn new(value: T) -> Self {
         Self(std::cell::UnsafeCell::new(value))
     }
 
-    pub(super) fn with_mut<R>(&self, access: impl FnOnce(*mut T) -> R) -> R {
-        access(self.0.get())
+    /// Calls `read` with a pointer that may be read; nobody may write meanwhile.
+    #[inline]
+    pub fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
+        read(self.0.get())
+    }
+
+    /// Calls `write` with a pointer that may be written; nobody may read or write meanwhile.
+    #[inline]
+    pub fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
+        write(self.0.get())
     }
 }

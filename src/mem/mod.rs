@@ -1,10 +1,14 @@
-//! Memory shared between threads: the buffer pool, the queues between cores, and the flag by
-//! which a sleeping core is found. Unsafe code lives here, behind safe faces.
+//! Memory shared between cores: queues, the need-wake flag, the buffer pool.
 //!
-//! The orderings of all atomics are argued in `docs/memory.md` and checked by the models in
-//! `model.rs` (`RUSTFLAGS="--cfg loom" cargo test --release --lib mem::`).
+//! Nothing here blocks, and nothing allocates once it has reached its working size. How the parts
+//! fit together, with the argument for every pair of atomic accesses: `docs/memory.md`.
 
-mod atomic;
+pub mod atomic;
+mod chunk;
 pub mod pool;
 pub mod sleep;
 pub mod spsc;
+
+pub use pool::{Pool, PoolOptions, PoolUsage, Slice};
+pub use sleep::SleepFlag;
+pub use spsc::{Consumer, Producer, queue};

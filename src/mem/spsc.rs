@@ -1,9 +1,19 @@
-//! A bounded queue from one thread to one other, without locks.
+//! The queue between two cores: bounded, one producer, one consumer, in batches.
 //!
-//! Both ends work in batches: pushed items are seen by the other side once published, and slots
-//! come back to the producer once released, each by one store.
+//! Slots are named by ever-growing (wrapping) indices; `index & mask` is the place. In order:
+//!
+//! ```text
+//! head <= next <= tail <= staged <= head + slots
+//!  |       |       |       `- first slot that the producer has not filled
+//!  |       |       `- first slot that is not published
+//!  |       `- first slot that the consumer has not taken
+//!  `- first slot that the consumer has not given back
+//! ```
+//!
+//! `head` and `tail` are shared; each side keeps a copy of the other's and looks at the original
+//! only when the copy says that it cannot go on. What wakes a sleeping consumer: `mem::sleep`.
 
-#![allow(unsafe_code, reason = "slots are shared between two threads, by turns")]
+#![allow(unsafe_code)]
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -12,190 +22,205 @@ use crossbeam::utils::CachePadded;
 
 use super::atomic::{Arc, AtomicUsize, Ordering, UnsafeCell};
 
-/// Positions count up for ever and wrap at the end of `usize`; a slot is the position's lower
-/// bits. `head <= tail <= head + slots.len()`, all modulo wrap.
-struct Shared<T> {
-    /// Published by the producer: slots before it may be read.
-    tail: CachePadded<AtomicUsize>,
-    /// Released by the consumer: slots before it may be written again.
-    head: CachePadded<AtomicUsize>,
-    slots: Box<[UnsafeCell<MaybeUninit<T>>]>,
-}
-
-// SAFETY: the two ends hand a slot to each other through `tail` and `head`, so an item is only
-// ever touched by one thread at a time; that needs `T: Send` and nothing more.
-unsafe impl<T: Send> Sync for Shared<T> {}
-
-// SAFETY: as above; dropping it in another thread drops items there.
-unsafe impl<T: Send> Send for Shared<T> {}
-
-impl<T> Shared<T> {
-    fn slot(&self, position: usize) -> &UnsafeCell<MaybeUninit<T>> {
-        &self.slots[position & (self.slots.len() - 1)]
-    }
-
-    /// Moves an item out of its slot.
-    ///
-    /// # Safety
-    ///
-    /// The slot of `position` holds an item that the caller owns, and is not read again before it
-    /// has been written again.
-    unsafe fn take(&self, position: usize) -> T {
-        self.slot(position).with_mut(|slot| {
-            // SAFETY: only the owner of the item touches the slot, by this function's contract.
-            let slot = unsafe { &mut *slot };
-            // SAFETY: the slot holds an item, by this function's contract.
-            unsafe { slot.assume_init_read() }
-        })
-    }
-}
-
-impl<T> Drop for Shared<T> {
-    fn drop(&mut self) {
-        // Relaxed, both: the ends are gone, and dropping the last of them synchronised with this.
-        let mut head = self.head.load(Ordering::Relaxed);
-        let tail = self.tail.load(Ordering::Relaxed);
-        while head != tail {
-            // SAFETY: between `head` and `tail` are items that nobody took, and no end is left.
-            drop(unsafe { self.take(head) });
-            head = head.wrapping_add(1);
-        }
-    }
-}
-
-/// Makes a queue of `slots` slots, which must be a power of two.
+/// Makes a queue of `slots` slots.
+///
+/// All memory is taken here. What is left in the queue is dropped with the later of the two ends.
 ///
 /// # Panics
 ///
-/// If it is none.
-pub fn queue<T>(slots: usize) -> (Producer<T>, Consumer<T>) {
+/// Unless `slots` is a power of two.
+pub fn queue<T: Send>(slots: usize) -> (Producer<T>, Consumer<T>) {
     assert!(slots.is_power_of_two(), "a queue has a power of two of slots, not {slots}");
     let shared = Arc::new(Shared {
+        slots: (0..slots).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect(),
         tail: CachePadded::new(AtomicUsize::new(0)),
         head: CachePadded::new(AtomicUsize::new(0)),
-        slots: (0..slots).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect(),
     });
-    let producer = Producer { shared: shared.clone(), tail: 0, head_seen: 0 };
-    (producer, Consumer { shared, head: 0, head_released: 0, tail_seen: 0 })
+    let producer = Producer { shared: Arc::clone(&shared), staged: 0, published: 0, head: 0 };
+    let consumer = Consumer { shared, next: 0, released: 0, tail: 0 };
+    (producer, consumer)
 }
 
-/// The end that items go into.
-pub struct Producer<T> {
+/// The sending end of a [`queue`].
+pub struct Producer<T: Send> {
     shared: Arc<Shared<T>>,
-    /// Behind the last pushed item; from the published one on, unseen by the consumer.
-    tail: usize,
-    /// The consumer's head as last looked at.
-    head_seen: usize,
+    /// First index that is not filled.
+    staged: usize,
+    /// What `Shared::tail` holds: only this end writes it.
+    published: usize,
+    /// `Shared::head` as last seen.
+    head: usize,
 }
 
-impl<T> Producer<T> {
-    /// Puts an item into the queue; the consumer sees it after [`Producer::publish`].
+impl<T: Send> Producer<T> {
+    /// Puts `value` into a slot, where the consumer does not see it before the next
+    /// [`publish`](Self::publish).
     ///
     /// # Errors
     ///
-    /// Gives the item back if there is no free slot.
-    pub fn push(&mut self, item: T) -> Result<(), T> {
-        if self.free() == 0 {
-            return Err(item);
+    /// Gives the value back when no slot is free.
+    #[inline]
+    pub fn push(&mut self, value: T) -> Result<(), T> {
+        if self.staged.wrapping_sub(self.head) == self.shared.slots.len() && self.free() == 0 {
+            return Err(value);
         }
-        self.shared.slot(self.tail).with_mut(|slot| {
-            // SAFETY: slots from `tail` up to `head_seen + slots` are the producer's alone: the
-            // consumer has released them, and sees none of them before `publish`.
-            unsafe { &mut *slot }.write(item);
-        });
-        self.tail = self.tail.wrapping_add(1);
+        let slot = self.shared.slot(self.staged);
+        // SAFETY: `staged - head < slots`, so the consumer has given this slot back (the Acquire
+        // load in `free` saw that) and does not look at it before `tail` passes it, in `publish`.
+        slot.with_mut(|slot| unsafe { slot.write(MaybeUninit::new(value)) });
+        self.staged = self.staged.wrapping_add(1);
         Ok(())
     }
 
-    /// Slots that are free; looks at the consumer only when there seems to be none.
-    pub fn free(&mut self) -> usize {
-        let slots = self.shared.slots.len();
-        let free = slots - self.tail.wrapping_sub(self.head_seen);
-        if free > 0 {
-            return free;
+    /// Makes everything that was pushed visible to the consumer.
+    ///
+    /// Returns whether there was anything: then the consumer may have to be woken
+    /// ([`SleepFlag::needs_wake`](super::SleepFlag::needs_wake)).
+    #[inline]
+    pub fn publish(&mut self) -> bool {
+        let news = self.staged != self.published;
+        if news {
+            // Release: pairs with the Acquire loads in `Consumer::pop` and `Consumer::is_empty`;
+            // publishes the slots that `push` filled.
+            self.shared.tail.store(self.staged, Ordering::Release);
+            self.published = self.staged;
         }
-        // Acquire: pairs with the Release store in `Consumer::release`; the items in the slots
-        // that it gives back have been moved out.
-        self.head_seen = self.shared.head.load(Ordering::Acquire);
-        slots - self.tail.wrapping_sub(self.head_seen)
+        news
     }
 
-    /// Lets the consumer see everything that was pushed.
-    pub fn publish(&mut self) {
-        // Release: pairs with the Acquire loads in `Consumer::pop` and `Consumer::is_empty`; the
-        // slots before it have been written.
-        self.shared.tail.store(self.tail, Ordering::Release);
+    /// How many pushes are certain to succeed now.
+    ///
+    /// Looks at the consumer's index: once a batch is right, once a message is wasteful.
+    #[inline]
+    pub fn free(&mut self) -> usize {
+        // Acquire: pairs with the Release store in `Consumer::release`; the consumer has moved the
+        // values out of the slots that it gave back.
+        self.head = self.shared.head.load(Ordering::Acquire);
+        self.shared.slots.len() - self.staged.wrapping_sub(self.head)
     }
 }
 
-impl<T> Drop for Producer<T> {
+impl<T: Send> Drop for Producer<T> {
     fn drop(&mut self) {
         self.publish();
     }
 }
 
-impl<T> fmt::Debug for Producer<T> {
+impl<T: Send> fmt::Debug for Producer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Producer").field("tail", &self.tail).finish_non_exhaustive()
+        f.debug_struct("Producer").field("slots", &self.shared.slots.len()).finish_non_exhaustive()
     }
 }
 
-/// The end that items come out of.
-pub struct Consumer<T> {
+/// The receiving end of a [`queue`].
+pub struct Consumer<T: Send> {
     shared: Arc<Shared<T>>,
-    /// The next item to take.
-    head: usize,
-    /// What the producer knows of it.
-    head_released: usize,
-    /// The producer's tail as last looked at.
-    tail_seen: usize,
+    /// First index that is not taken.
+    next: usize,
+    /// What `Shared::head` holds: only this end writes it.
+    released: usize,
+    /// `Shared::tail` as last seen.
+    tail: usize,
 }
 
-impl<T> Consumer<T> {
-    /// Takes the oldest item. Its slot goes back to the producer with the next release.
+impl<T: Send> Consumer<T> {
+    /// Takes the oldest published value. `None` when there is none.
+    ///
+    /// Its slot goes back to the producer with the next [`release`](Self::release), or at once
+    /// when half the queue is held back.
+    #[inline]
     pub fn pop(&mut self) -> Option<T> {
-        if self.head == self.tail_seen {
-            // Acquire: pairs with the Release store in `Producer::publish`.
-            self.tail_seen = self.shared.tail.load(Ordering::Acquire);
-            if self.head == self.tail_seen {
+        if self.next == self.tail {
+            // Acquire: pairs with the Release store in `Producer::publish`; makes the slots up to
+            // `tail` readable.
+            self.tail = self.shared.tail.load(Ordering::Acquire);
+            if self.next == self.tail {
                 return None;
             }
         }
-        // SAFETY: slots from `head` up to `tail_seen` hold published items, which are the
-        // consumer's alone; `head` moves on at once, so none is taken twice.
-        let item = unsafe { self.shared.take(self.head) };
-        self.head = self.head.wrapping_add(1);
-        if self.head.wrapping_sub(self.head_released) >= self.shared.slots.len() / 2 {
+        let slot = self.shared.slot(self.next);
+        // SAFETY: `next < tail`, so the producer filled this slot before it published `tail`, and
+        // does not touch it again before `head` passes it, in `release`.
+        let value = slot.with_mut(|slot| unsafe { slot.read() });
+        self.next = self.next.wrapping_add(1);
+        if self.next.wrapping_sub(self.released) * 2 >= self.shared.slots.len() {
             self.release();
         }
-        Some(item)
+        // SAFETY: the producer wrote a whole value there, and `next` moved on, so that it is taken
+        // only once.
+        Some(unsafe { value.assume_init() })
     }
 
-    /// Gives the slots of taken items back. Happens by itself when half of the queue is held.
+    /// Gives the slots of all taken values back to the producer.
+    #[inline]
     pub fn release(&mut self) {
-        if self.head != self.head_released {
-            // Release: pairs with the Acquire load in `Producer::free`; the items before it have
-            // been moved out.
-            self.shared.head.store(self.head, Ordering::Release);
-            self.head_released = self.head;
+        if self.next != self.released {
+            // Release: pairs with the Acquire load in `Producer::free`; the values have been moved
+            // out of the slots before.
+            self.shared.head.store(self.next, Ordering::Release);
+            self.released = self.next;
         }
     }
 
-    /// Whether there is nothing to take.
+    /// Whether nothing published is left to take. This is the last look before sleep.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         // Acquire: pairs with the Release store in `Producer::publish`.
-        self.head == self.tail_seen && self.head == self.shared.tail.load(Ordering::Acquire)
+        self.next == self.tail && self.next == self.shared.tail.load(Ordering::Acquire)
     }
 }
 
-impl<T> Drop for Consumer<T> {
+impl<T: Send> Drop for Consumer<T> {
     fn drop(&mut self) {
+        // Or `Shared` would drop them a second time.
         self.release();
     }
 }
 
-impl<T> fmt::Debug for Consumer<T> {
+impl<T: Send> fmt::Debug for Consumer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Consumer").field("head", &self.head).finish_non_exhaustive()
+        f.debug_struct("Consumer").field("slots", &self.shared.slots.len()).finish_non_exhaustive()
     }
 }
+
+/// What both ends share. Each index has a cache line of its own, as the ends write them.
+struct Shared<T> {
+    /// A power of two of them. Those from `head` up to `tail` hold values.
+    slots: Box<[UnsafeCell<MaybeUninit<T>>]>,
+    /// Written by the producer.
+    tail: CachePadded<AtomicUsize>,
+    /// Written by the consumer.
+    head: CachePadded<AtomicUsize>,
+}
+
+// SAFETY: it owns values of `T`, which may move to another thread.
+unsafe impl<T: Send> Send for Shared<T> {}
+
+// SAFETY: a slot belongs to one end at a time: `push`, `pop` and the indices see to it. Values only
+// move through, no reference to one is ever shared.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    #[inline]
+    fn slot(&self, index: usize) -> &UnsafeCell<MaybeUninit<T>> {
+        &self.slots[index & (self.slots.len() - 1)]
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        // Relaxed: both ends are gone, and the count of the `Arc` ordered their stores before this.
+        let tail = self.tail.load(Ordering::Relaxed);
+        let mut index = self.head.load(Ordering::Relaxed);
+        while index != tail {
+            let slot = self.slot(index);
+            // SAFETY: from `head` up to `tail` slots are published and not taken: both ends
+            // brought their index up to date when they were dropped. Nobody else is left.
+            slot.with_mut(|slot| unsafe { slot.cast::<T>().drop_in_place() });
+            index = index.wrapping_add(1);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -58,14 +58,14 @@ impl Targets {
 ///
 /// While anything waits, its owner takes no new work, so what waits is bounded by what one piece
 /// of work brings forth.
-pub(super) struct Lane<T> {
+pub(super) struct Lane<T: Send> {
     queue: Producer<T>,
     waiting: VecDeque<T>,
     /// Something was pushed since the last flush.
     pushed: bool,
 }
 
-impl<T> Lane<T> {
+impl<T: Send> Lane<T> {
     pub(super) fn new(queue: Producer<T>) -> Self {
         Self { queue, waiting: VecDeque::new(), pushed: false }
     }
@@ -100,7 +100,7 @@ impl<T> Lane<T> {
 }
 
 /// Both ends that one core holds of its connection to another.
-pub(super) struct Port<Out, In> {
+pub(super) struct Port<Out: Send, In: Send> {
     pub(super) lane: Lane<Out>,
     pub(super) queue: Consumer<In>,
 }
