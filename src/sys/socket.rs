@@ -55,6 +55,17 @@ pub enum ListenError {
     },
 }
 
+impl ListenError {
+    /// Whether another socket is in the way, which may go away.
+    pub fn is_in_use(&self) -> bool {
+        match self {
+            Self::Tcp { source, .. } => source.kind() == io::ErrorKind::AddrInUse,
+            Self::UnixInUse { .. } => true,
+            Self::NotASocket { .. } | Self::Unix { .. } => false,
+        }
+    }
+}
+
 /// A socket that accepts connections, and the Unix socket file that leads to it.
 #[derive(Debug)]
 pub struct Listener {
