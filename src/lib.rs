@@ -23,5 +23,6 @@ pub mod observe;
 pub mod protocol;
 pub mod runtime;
 pub mod session;
+pub mod sim;
 pub mod sys;
 pub mod wire;

@@ -11,6 +11,13 @@ pub trait Buffer: Clone + AsRef<[u8]> {
     /// them to one receiver becomes one piece to send.
     #[must_use]
     fn absorb(&mut self, next: &Self) -> bool;
+
+    /// Drops the first `bytes` bytes from view.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer.
+    fn advance(&mut self, bytes: usize);
 }
 
 /// Where layers without memory of their own put message bytes.
@@ -30,22 +37,46 @@ pub trait Store {
     }
 }
 
-impl Buffer for Rc<[u8]> {
-    fn absorb(&mut self, _next: &Self) -> bool {
-        false
-    }
-}
-
 /// A store without bound on the ordinary heap, for tests and the simulator.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Heap;
 
-impl Store for Heap {
-    type Buffer = Rc<[u8]>;
+/// What [`Heap`] hands out.
+#[derive(Clone, Debug)]
+pub struct HeapBuffer {
+    bytes: Rc<[u8]>,
+    start: usize,
+}
 
-    fn store(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> Option<Rc<[u8]>> {
+impl AsRef<[u8]> for HeapBuffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+}
+
+impl PartialEq for HeapBuffer {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_ref() == other.as_ref()
+    }
+}
+
+impl Buffer for HeapBuffer {
+    fn absorb(&mut self, _next: &Self) -> bool {
+        false
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        assert!(bytes <= self.bytes.len() - self.start);
+        self.start += bytes;
+    }
+}
+
+impl Store for Heap {
+    type Buffer = HeapBuffer;
+
+    fn store(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> Option<HeapBuffer> {
         let mut bytes = vec![0; len];
         fill(&mut bytes);
-        Some(bytes.into())
+        Some(HeapBuffer { bytes: bytes.into(), start: 0 })
     }
 }

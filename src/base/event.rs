@@ -53,6 +53,63 @@ pub enum Counter {
 impl Counter {
     /// How many counters there are.
     pub const COUNT: usize = Self::Sleeps as usize + 1;
+
+    /// All of them.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::ConnectionsAccepted,
+        Self::RejectedQuota,
+        Self::RejectedName,
+        Self::RejectedNotUnique,
+        Self::RejectedVersion,
+        Self::RejectedAuth,
+        Self::HandshakesAbandoned,
+        Self::AcceptsFailed,
+        Self::SessionsStarted,
+        Self::SessionsEnded,
+        Self::SessionsViolated,
+        Self::SessionsSlow,
+        Self::FramesReceived,
+        Self::BytesReceived,
+        Self::FramesDelivered,
+        Self::BytesSent,
+        Self::JoinsIgnored,
+        Self::ReadsPaused,
+        Self::PoolExhausted,
+        Self::TurnsBusy,
+        Self::Sleeps,
+    ];
+}
+
+/// Counts of one layer instance since it began; its owner publishes them.
+#[derive(Clone, Debug)]
+pub struct Tally([u64; Counter::COUNT]);
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Tally {
+    /// Nothing counted yet.
+    pub const fn new() -> Self {
+        Self([0; Counter::COUNT])
+    }
+
+    /// Counts one.
+    pub fn count(&mut self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Counts `n` at once.
+    pub fn add(&mut self, counter: Counter, n: u64) {
+        self.0[counter as usize] += n;
+    }
+
+    /// The count so far.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0[counter as usize]
+    }
 }
 
 /// One line for an operator: control path only.

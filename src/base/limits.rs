@@ -24,6 +24,33 @@ pub const BODY_BYTES_MAX: usize = 144_000;
 /// Longest frame that a client may send.
 pub const CLIENT_FRAME_BYTES_MAX: usize = FRAME_HEADER_BYTES + BODY_BYTES_MAX;
 
+/// Longest frame that a client takes from its daemon: a view of a million members with their sets.
+///
+/// The client's memory grows only as the bytes really arrive.
+pub const DAEMON_FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+const _: () = assert!(CLIENT_FRAME_BYTES_MAX <= DAEMON_FRAME_BYTES_MAX);
+
+/// Data and destination fields of one message together that Spread's own daemon can carry.
+pub const SPREAD_BODY_BYTES_MAX: usize = 143_152;
+
+/// Destinations of one message that Spread's own daemon looks at.
+pub const SPREAD_DESTINATIONS_MAX: usize = 43;
+
+const _: () = assert!(SPREAD_BODY_BYTES_MAX <= BODY_BYTES_MAX);
+const _: () = assert!(SPREAD_DESTINATIONS_MAX <= DESTINATIONS_MAX);
+
+/// First size of a client's receive buffer: one receive takes many messages, or any single one.
+pub const CLIENT_RECEIVE_BYTES: usize = 256 * 1024;
+
+/// Free space that a client's receive buffer offers to each receive, at least.
+pub const CLIENT_RECEIVE_BYTES_MIN: usize = 64 * 1024;
+
+const _: () = assert!(CLIENT_RECEIVE_BYTES_MIN < CLIENT_RECEIVE_BYTES);
+
+/// Bytes that a client's outbox collects before it writes them by itself.
+pub const CLIENT_BATCH_BYTES: usize = 64 * 1024;
+
 /// Default bound on sessions of one daemon; descriptors may force a smaller one.
 pub const SESSIONS_MAX: usize = 16_384;
 
@@ -35,17 +62,41 @@ const _: () = assert!(CLIENT_FRAME_BYTES_MAX <= CHUNK_BYTES);
 /// Size of one receive buffer given to the kernel: about the most one receive can return.
 pub const RECEIVE_BYTES: usize = 32 * 1024;
 
+/// Receive buffers that each core gives to the kernel.
+pub const RECEIVE_BUFFERS: usize = 128;
+
+/// Entries of a core's submission queue; a fuller turn is submitted in parts.
+pub const RING_ENTRIES: u32 = 1024;
+
+/// Descriptors that a core needs beside those of its sessions.
+pub const DESCRIPTORS_RESERVED: usize = 16;
+
 /// Pieces of one scatter/gather send; the kernel takes 1,024, a turn rarely has more than a few.
 pub const SEND_PIECES_MAX: usize = 64;
 
 /// Events that a core takes from its driver in one turn before it sends and looks at its queues.
 pub const EVENTS_PER_TURN: usize = 256;
 
-/// Bytes of one client's input that are worked on before other clients have their turn.
-pub const RECEIVES_PER_SESSION_PER_TURN: usize = 4;
+/// Items that a core takes from a queue in one turn before it looks at its driver again.
+pub const ITEMS_PER_TURN: usize = 1024;
+
+/// Buffers for incomplete input that are kept for the next client that needs one.
+pub const SPARE_INPUTS_MAX: usize = 64;
 
 /// Slots of a queue between two cores: at 64 bytes a slot, half a megabyte.
 pub const QUEUE_SLOTS: usize = 8 * 1024;
 
 /// Cores of one daemon.
 pub const CORES_MAX: usize = 64;
+
+/// Longest configuration or access file: far beyond any that a person wrote.
+pub const CONFIG_BYTES_MAX: usize = 1024 * 1024;
+
+/// TCP addresses that one daemon listens on.
+pub const LISTEN_ADDRESSES_MAX: usize = 16;
+
+/// Rules of one access file: every connection is compared with each.
+pub const ACCESS_RULES_MAX: usize = 4096;
+
+/// CPUs that a thread can be pinned to: numbers below this fit the kernel's usual mask.
+pub const CPUS_MAX: usize = 1024;

@@ -5,14 +5,16 @@ pub mod event;
 pub mod ids;
 pub mod limits;
 pub mod name;
+pub mod request;
 pub mod seq;
 pub mod service;
 pub mod time;
 
 pub use buffer::{Buffer, Store};
-pub use event::{Counter, Event};
+pub use event::{Counter, Event, Tally};
 pub use ids::{DaemonId, GroupId, RingId, SessionId};
 pub use name::{DaemonName, GroupName, NameError, PrivateGroup, SessionName};
+pub use request::Request;
 pub use seq::Seq;
 pub use service::Service;
 pub use time::Instant;

@@ -4,7 +4,7 @@
 //! `0x24..=0x7e`, so a name never contains `#`, a blank or a NUL.
 
 use std::borrow::Borrow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use super::limits::{DAEMON_NAME_BYTES_MAX, GROUP_NAME_BYTES, SESSION_NAME_BYTES_MAX};
 
@@ -150,8 +150,7 @@ impl GroupName {
 
 impl fmt::Display for GroupName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A name that came in a destination field may hold any byte.
-        write!(f, "{}", self.as_bytes().escape_ascii())
+        write_name(self.as_bytes(), f)
     }
 }
 
@@ -159,6 +158,18 @@ impl fmt::Debug for GroupName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{self}\"")
     }
+}
+
+/// Writes a name that may hold any byte, because it came in a name field: what is printable as it
+/// is, all else as `\xNN`.
+pub(crate) fn write_name(name: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for &byte in name {
+        match byte {
+            b' '..=b'~' => f.write_char(char::from(byte))?,
+            _ => write!(f, "\\x{byte:02x}")?,
+        }
+    }
+    Ok(())
 }
 
 /// The group of one session alone, `#name#daemon`: its address, and its name in member lists.
@@ -180,6 +191,18 @@ impl PrivateGroup {
         let session = SessionName::new(&rest[..split])?;
         let daemon = DaemonName::new(&rest[split + 1..])?;
         Ok(Self { session, daemon })
+    }
+
+    /// Whether the name field says this, up to its first NUL or its last byte but one.
+    ///
+    /// Quicker than parsing the field: it is asked for each frame.
+    pub fn is_named_by(&self, field: &[u8; GROUP_NAME_BYTES]) -> bool {
+        let (text, _) = field.split_at(GROUP_NAME_BYTES - 1);
+        let rest = text.strip_prefix(b"#");
+        let rest = rest.and_then(|rest| rest.strip_prefix(self.session.as_bytes()));
+        let rest = rest.and_then(|rest| rest.strip_prefix(b"#"));
+        let rest = rest.and_then(|rest| rest.strip_prefix(self.daemon.as_bytes()));
+        rest.is_some_and(|rest| rest.first().is_none_or(|&byte| byte == 0))
     }
 
     /// The name field that carries it.
@@ -249,6 +272,23 @@ mod tests {
         for bad in [&b"alice"[..], b"#alice", b"##localhost", b"#alice#", b"#a#b#c", b"#a b#c"] {
             assert!(PrivateGroup::parse(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_field_names_a_private_group_exactly_when_it_parses_to_it() {
+        let longest = b"#abcdefghij#abcdefghijklmnopqrs";
+        for text in [&b"#a#d"[..], b"#a#dd", b"#a#", b"#aa#d", b"a#d", longest, &longest[..30]] {
+            let mut field = [0; 32];
+            field[..text.len()].copy_from_slice(text);
+            for own in [&b"#a#d"[..], longest] {
+                let own = PrivateGroup::parse(own).unwrap();
+                let same = PrivateGroup::parse(text) == Ok(own);
+                assert_eq!(own.is_named_by(&field), same, "{own} by {text:?}");
+            }
+        }
+        let mut unended = [b'x'; 32];
+        unended[..31].copy_from_slice(longest);
+        assert!(PrivateGroup::parse(longest).unwrap().is_named_by(&unended));
     }
 
     #[test]

@@ -417,6 +417,13 @@ impl Buffer for Slice {
         }
         adjacent
     }
+
+    #[inline]
+    fn advance(&mut self, bytes: usize) {
+        assert!(bytes <= self.len(), "{bytes} bytes of {self:?}");
+        self.start += bytes as u32;
+        self.len -= bytes as u32;
+    }
 }
 
 impl Clone for Slice {

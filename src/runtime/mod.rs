@@ -1,1 +1,112 @@
-//! runtime
+//! The daemon's threads: each owns a driver and one or both roles, ring core and session core.
+//! They move bytes and time; every decision is made in the layers below.
+//!
+//! With one core all roles are in one thread and nothing hops. With more, the first is the ring
+//! core, and the others are session cores.
+
+mod acceptor;
+mod doorbell;
+mod idle;
+mod link;
+mod port;
+mod ring_core;
+mod ring_thread;
+mod session_core;
+mod session_thread;
+mod shared;
+mod start;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::observe::counters::{Counters, totals_text};
+use crate::sys::Bell;
+use crate::sys::driver::OpenError;
+use crate::sys::socket::ListenError;
+
+use shared::Shared;
+
+pub use start::start;
+
+/// Longest time between two turns of a core that watches for work: timers are looked at then.
+const WATCH_MAX: Duration = Duration::from_millis(1);
+
+/// Why the daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A socket for clients could not be opened.
+    #[error("cannot listen for clients: {0}")]
+    Listen(#[from] ListenError),
+    /// The kernel interface could not be set up.
+    #[error(transparent)]
+    Driver(#[from] OpenError),
+    /// No thread, or no processor to pin it to.
+    #[error("cannot start core {core}: {error}")]
+    Thread {
+        /// Which core, from 0.
+        core: usize,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// Why the daemon ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The kernel interface failed.
+    #[error("the driver failed: {0}")]
+    Driver(io::Error),
+}
+
+/// A daemon that serves clients, until it is told to stop.
+pub struct Running {
+    shared: Arc<Shared>,
+    bells: Vec<Bell>,
+    counters: Vec<Arc<Counters>>,
+    addresses: Vec<SocketAddr>,
+    ring: Option<JoinHandle<Result<(), RunError>>>,
+    sessions: Vec<JoinHandle<Result<(), RunError>>>,
+}
+
+impl Running {
+    /// Tells the daemon to stop: it accepts nobody, writes out what was delivered, closes, and
+    /// removes its socket file. Returns at once; [`Running::join`] waits for it.
+    pub fn stop(&self) {
+        self.shared.stop(&self.bells);
+    }
+
+    /// Waits until the daemon has stopped.
+    ///
+    /// # Errors
+    ///
+    /// The daemon did not stop because it was told to, but because it could not go on.
+    ///
+    /// # Panics
+    ///
+    /// If one of its threads did.
+    pub fn join(self) -> Result<(), RunError> {
+        let mut result = Ok(());
+        for thread in self.sessions {
+            result = result.and(thread.join().expect("a session core ends without a panic"));
+        }
+        self.shared.finish(&self.bells);
+        match self.ring {
+            Some(ring) => result.and(ring.join().expect("the ring core ends without a panic")),
+            None => result,
+        }
+    }
+
+    /// What all cores have counted together, one `name value` a line.
+    pub fn counters_text(&self) -> String {
+        totals_text(self.counters.iter().map(Arc::as_ref))
+    }
+
+    /// The TCP addresses on which clients are accepted, with the port that was chosen where the
+    /// configuration says 0.
+    pub fn tcp_addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+}

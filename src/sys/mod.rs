@@ -1,1 +1,24 @@
-//! sys
+//! The kernel: sockets, waiting for them, clocks and CPUs.
+//!
+//! `driver.rs` is the face that the runtime sees; `uring.rs` and `poll.rs` are the two ways behind
+//! it. Nothing here knows what the bytes mean. Only `uring.rs` and its `buffers.rs` are unsafe.
+
+mod accept;
+mod bell;
+pub mod clock;
+pub mod cpu;
+pub mod driver;
+mod operation;
+mod poll;
+mod probe;
+pub mod socket;
+mod table;
+mod uring;
+
+pub use bell::Bell;
+pub use clock::Clock;
+pub use driver::{
+    Choice, Driver, DriverCounts, Event, Kind, ListenerKey, OpenError, Options, Report, StreamKey,
+    Wait,
+};
+pub use socket::{Listener, Peer, Stream};

@@ -1,0 +1,232 @@
+//! The receiving half of a session.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use crate::base::limits::{CLIENT_RECEIVE_BYTES, CLIENT_RECEIVE_BYTES_MIN, DAEMON_FRAME_BYTES_MAX};
+use crate::base::{GroupName, PrivateGroup};
+use crate::wire::session::Frame;
+
+use super::socket::{Block, Socket, is_closed};
+use super::{Event, ReceiveError, Wait};
+
+/// The receiving half of a [`Session`](super::Session); it may live in a thread of its own.
+///
+/// Each receive takes as many bytes as there are, so that under load one system call yields many
+/// events.
+#[derive(Debug)]
+pub struct Inbox {
+    socket: Socket,
+    own: PrivateGroup,
+    own_name: GroupName,
+    buffer: ReceiveBuffer,
+    wait: Wait,
+}
+
+impl Inbox {
+    pub(super) fn new(
+        socket: Socket,
+        own: PrivateGroup,
+        buffer: ReceiveBuffer,
+        wait: Wait,
+    ) -> Self {
+        Self { socket, own, own_name: own.to_name(), buffer, wait }
+    }
+
+    /// The session's own address: `#name#daemon`.
+    pub fn private_group(&self) -> &PrivateGroup {
+        &self.own
+    }
+
+    /// Waits for the next event, in the way that [`Options::wait`](super::Options::wait) says.
+    ///
+    /// The event lends from the receive buffer: copy what is to be kept.
+    ///
+    /// # Errors
+    ///
+    /// [`ReceiveError::Closed`] at the end of the session; events received before it come first.
+    pub fn receive(&mut self) -> Result<Event<'_>, ReceiveError> {
+        let spin_until = match self.wait {
+            Wait::Park => None,
+            Wait::Spin => Some(None),
+            Wait::Adaptive(time) => Some(Instant::now().checked_add(time)),
+        };
+        loop {
+            if let Some(len) = self.buffered_len()? {
+                return self.take(len);
+            }
+            match spin_until {
+                None => self.fill(Block::Wait)?,
+                Some(until) if until.is_some_and(|at| Instant::now() >= at) => {
+                    self.fill(Block::Wait)?
+                }
+                Some(_) => {
+                    if !self.try_fill()? {
+                        std::hint::spin_loop();
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next event if there is one; never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`Inbox::receive`].
+    pub fn try_receive(&mut self) -> Result<Option<Event<'_>>, ReceiveError> {
+        match self.poll_len()? {
+            Some(len) => self.take(len).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Waits for the next event, but no longer than `timeout`; `None` then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Inbox::receive`].
+    pub fn receive_timeout(
+        &mut self,
+        timeout: Duration,
+    ) -> Result<Option<Event<'_>>, ReceiveError> {
+        let now = Instant::now();
+        let deadline = now.checked_add(timeout);
+        let spin_until = match self.wait {
+            Wait::Park => Some(now),
+            Wait::Spin => deadline,
+            Wait::Adaptive(time) => now.checked_add(time.min(timeout)),
+        };
+        loop {
+            if let Some(len) = self.poll_len()? {
+                return self.take(len).map(Some);
+            }
+            let now = Instant::now();
+            if spin_until.is_none_or(|until| now < until) {
+                std::hint::spin_loop();
+            } else if !self.socket.wait_readable(deadline).map_err(ReceiveError::Io)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Whether an event can be taken without looking at the socket.
+    ///
+    /// An event loop must take these before it waits for the descriptor, which does not know them.
+    pub fn has_buffered(&self) -> bool {
+        // Malformed bytes yield an error without looking at the socket.
+        self.buffered_len().map_or(true, |len| len.is_some())
+    }
+
+    /// Changes how [`Inbox::receive`] waits.
+    pub fn set_wait(&mut self, wait: Wait) {
+        self.wait = wait;
+    }
+
+    /// Bytes of the next event once all of it is there, receiving only what needs no waiting.
+    pub(super) fn poll_len(&mut self) -> Result<Option<usize>, ReceiveError> {
+        loop {
+            if let Some(len) = self.buffered_len()? {
+                return Ok(Some(len));
+            }
+            if !self.try_fill()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Takes the event of `len` bytes that is buffered.
+    pub(super) fn take(&mut self, len: usize) -> Result<Event<'_>, ReceiveError> {
+        let buffer = &mut self.buffer;
+        let bytes = &buffer.bytes[buffer.start..buffer.end];
+        let frame = Frame::parse(bytes).map_err(ReceiveError::Frame)?;
+        let (frame, _) = frame.expect("a frame of this length is buffered");
+        let event = Event::new(frame, &self.own_name)?;
+        // Not reached for a malformed frame: the next call must not step over it.
+        buffer.start += len;
+        Ok(event)
+    }
+
+    /// Bytes of the next event if all of it is buffered.
+    pub(super) fn buffered_len(&self) -> Result<Option<usize>, ReceiveError> {
+        let unread = self.buffer.unread();
+        let len = Frame::len(unread).map_err(ReceiveError::Frame)?;
+        Ok(len.filter(|&len| len <= unread.len()))
+    }
+
+    /// Receives more; `false` if there is nothing.
+    fn try_fill(&mut self) -> Result<bool, ReceiveError> {
+        match self.buffer.fill(&self.socket, Block::Never) {
+            Ok(0) => Err(ReceiveError::Closed),
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(receive_error(error)),
+        }
+    }
+
+    fn fill(&mut self, block: Block) -> Result<(), ReceiveError> {
+        match self.buffer.fill(&self.socket, block) {
+            Ok(0) => Err(ReceiveError::Closed),
+            Ok(_) => Ok(()),
+            Err(error) => Err(receive_error(error)),
+        }
+    }
+}
+
+impl AsFd for Inbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn receive_error(error: io::Error) -> ReceiveError {
+    if is_closed(&error) { ReceiveError::Closed } else { ReceiveError::Io(error) }
+}
+
+/// Bytes received and not yet taken.
+#[derive(Debug)]
+pub(super) struct ReceiveBuffer {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl ReceiveBuffer {
+    pub(super) fn new() -> Self {
+        Self { bytes: vec![0; CLIENT_RECEIVE_BYTES], start: 0, end: 0 }
+    }
+
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    pub(super) fn consume(&mut self, len: usize) {
+        assert!(len <= self.end - self.start, "only what is there can be consumed");
+        self.start += len;
+    }
+
+    /// Receives once into the free space; 0 at the end of the stream.
+    pub(super) fn fill(&mut self, socket: &Socket, block: Block) -> io::Result<usize> {
+        self.make_room();
+        let received = socket.receive(&mut self.bytes[self.end..], block)?;
+        self.end += received;
+        Ok(received)
+    }
+
+    fn make_room(&mut self) {
+        if self.bytes.len() - self.end >= CLIENT_RECEIVE_BYTES_MIN {
+            return;
+        }
+        // What is left is part of one frame, so this copies little for each receive.
+        self.bytes.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        // Doubling keeps memory within twice what has really arrived, whatever a length claims.
+        if self.bytes.len() - self.end < CLIENT_RECEIVE_BYTES_MIN {
+            let max = DAEMON_FRAME_BYTES_MAX + CLIENT_RECEIVE_BYTES_MIN;
+            let len = (self.bytes.len() * 2).min(max);
+            self.bytes.resize(len, 0);
+        }
+    }
+}

@@ -1,0 +1,457 @@
+//! The session for tokio. It waits in tokio's reactor and spawns neither threads nor tasks.
+//!
+//! ```no_run
+//! use madrigal::client::{Event, Options, Service, tokio::Session};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut session = Session::connect("4803", &Options::new().name("alice")).await?;
+//! session.join("greetings").await?;
+//! session.multicast(Service::Agreed, &["greetings"], 0, b"hello").await?;
+//! loop {
+//!     if let Event::Message(message) = session.receive().await? {
+//!         println!("{}: {}", message.sender(), message.data().escape_ascii());
+//!     }
+//! }
+//! # }
+//! ```
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::io::Interest;
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+
+use super::connect::{self, Address, Connected, Handshake, Step, resolve, unreachable};
+use super::inbox::ReceiveBuffer;
+use super::socket::{Block, Socket, is_closed};
+use super::{
+    ConnectError, Event, Multicast, MulticastError, Options, PrivateGroup, ReceiveError, Service,
+};
+
+/// A connection to a daemon, for tasks on a tokio runtime with I/O enabled.
+#[derive(Debug)]
+pub struct Session {
+    outbox: Outbox,
+    inbox: Inbox,
+    daemon_version: (u8, u8, u8),
+}
+
+impl Session {
+    /// Connects as [`client::Session::connect`](super::Session::connect) does.
+    ///
+    /// [`Options::connect_timeout`] and [`Options::wait`] have no effect: put
+    /// `tokio::time::timeout` around the call, and leave waiting to the reactor. The name of a host
+    /// is resolved in the runtime's pool of blocking threads; a numeric address needs none.
+    ///
+    /// # Errors
+    ///
+    /// There is no session, and the error says what to do about it.
+    pub async fn connect(address: &str, options: &Options) -> Result<Self, ConnectError> {
+        let address = Address::parse(address)?;
+        let mut handshake = Handshake::new(options)?;
+        let stream = Arc::new(match &address {
+            Address::Unix(path) => connect_unix(path).await?,
+            Address::Tcp { host, port } => connect_tcp(host, *port).await?,
+        });
+        let socket = Socket::new(Arc::clone(&stream) as _);
+        let mut buffer = ReceiveBuffer::new();
+        stream.send_all(&socket, handshake.hello()).await?;
+        let accept = loop {
+            match handshake.advance(&mut buffer)? {
+                Step::Receive => stream.receive_some(&socket, &mut buffer).await?,
+                Step::Send(choice) => stream.send_all(&socket, &choice).await?,
+                Step::Done(accept) => break accept,
+            }
+        };
+        let session = super::Session::new(Connected { socket, buffer, accept }, options);
+        Ok(Self::new(session, stream))
+    }
+
+    fn new(session: super::Session, stream: Arc<Stream>) -> Self {
+        let daemon_version = session.daemon_version();
+        let (mut outbox, inbox) = session.split();
+        outbox.set_nonblocking(true);
+        Self {
+            outbox: Outbox { inner: outbox, stream: Arc::clone(&stream) },
+            inbox: Inbox { inner: inbox, stream },
+            daemon_version,
+        }
+    }
+
+    /// The session's own address, `#name#daemon`.
+    pub fn private_group(&self) -> &PrivateGroup {
+        self.inbox.private_group()
+    }
+
+    /// The version that the daemon announced.
+    pub fn daemon_version(&self) -> (u8, u8, u8) {
+        self.daemon_version
+    }
+
+    /// Asks to join `group`: see [`Outbox::join`].
+    ///
+    /// # Errors
+    ///
+    /// As [`client::Session::join`](super::Session::join).
+    pub async fn join(&mut self, group: &str) -> Result<(), MulticastError> {
+        self.outbox.join(group).await
+    }
+
+    /// Asks to leave `group`: see [`Outbox::leave`].
+    ///
+    /// # Errors
+    ///
+    /// As [`client::Session::leave`](super::Session::leave).
+    pub async fn leave(&mut self, group: &str) -> Result<(), MulticastError> {
+        self.outbox.leave(group).await
+    }
+
+    /// Sends `data` to all members of all `groups`: see [`Outbox::multicast`].
+    ///
+    /// # Errors
+    ///
+    /// As [`client::Session::multicast`](super::Session::multicast).
+    pub async fn multicast(
+        &mut self,
+        service: Service,
+        groups: &[&str],
+        message_type: i16,
+        data: &[u8],
+    ) -> Result<(), MulticastError> {
+        self.outbox.multicast(service, groups, message_type, data).await
+    }
+
+    /// Waits for the next event: see [`Inbox::receive`].
+    ///
+    /// # Errors
+    ///
+    /// As [`client::Session::receive`](super::Session::receive).
+    pub async fn receive(&mut self) -> Result<Event<'_>, ReceiveError> {
+        self.inbox.receive().await
+    }
+
+    /// The next event if there is one; never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::receive`].
+    pub fn try_receive(&mut self) -> Result<Option<Event<'_>>, ReceiveError> {
+        self.inbox.try_receive()
+    }
+
+    /// The sending half, with all ways to send.
+    pub fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    /// The receiving half.
+    pub fn inbox(&mut self) -> &mut Inbox {
+        &mut self.inbox
+    }
+
+    /// Takes the session apart, for two tasks.
+    pub fn split(self) -> (Outbox, Inbox) {
+        (self.outbox, self.inbox)
+    }
+
+    /// Says goodbye and closes: see [`Outbox::disconnect`].
+    ///
+    /// # Errors
+    ///
+    /// As [`client::Session::disconnect`](super::Session::disconnect).
+    pub async fn disconnect(self) -> io::Result<()> {
+        self.outbox.disconnect().await
+    }
+}
+
+/// The receiving half of a [`Session`].
+#[derive(Debug)]
+pub struct Inbox {
+    inner: super::Inbox,
+    stream: Arc<Stream>,
+}
+
+impl Inbox {
+    /// The session's own address, `#name#daemon`.
+    pub fn private_group(&self) -> &PrivateGroup {
+        self.inner.private_group()
+    }
+
+    /// Waits for the next event, which lends from the receive buffer.
+    ///
+    /// Cancel safe: an event is taken only when the future completes, so this may stand in a
+    /// `select!`.
+    ///
+    /// # Errors
+    ///
+    /// As [`client::Inbox::receive`](super::Inbox::receive).
+    pub async fn receive(&mut self) -> Result<Event<'_>, ReceiveError> {
+        let len = match self.inner.buffered_len()? {
+            Some(len) => len,
+            None => {
+                let inner = &mut self.inner;
+                let received = self.stream.until(Interest::READABLE, || match inner.poll_len() {
+                    Ok(Some(len)) => Ok(Ok(len)),
+                    Ok(None) => Err(io::ErrorKind::WouldBlock.into()),
+                    Err(error) => Ok(Err(error)),
+                });
+                received.await.map_err(ReceiveError::Io)??
+            }
+        };
+        self.inner.take(len)
+    }
+
+    /// The next event if there is one; never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`Inbox::receive`].
+    pub fn try_receive(&mut self) -> Result<Option<Event<'_>>, ReceiveError> {
+        self.inner.try_receive()
+    }
+}
+
+/// The sending half of a [`Session`].
+///
+/// Every call is cancel safe in this sense: a request whose call is dropped before it completes is
+/// either not sent, or sent as a whole, at the latest with the next request or flush.
+#[derive(Debug)]
+pub struct Outbox {
+    inner: super::Outbox,
+    stream: Arc<Stream>,
+}
+
+impl Outbox {
+    /// The session's own address, `#name#daemon`.
+    pub fn private_group(&self) -> &PrivateGroup {
+        self.inner.private_group()
+    }
+
+    /// As [`client::Outbox::join`](super::Outbox::join).
+    ///
+    /// # Errors
+    ///
+    /// Nothing was sent.
+    pub async fn join(&mut self, group: &str) -> Result<(), MulticastError> {
+        self.enqueue(|outbox| outbox.join(group)).await?;
+        self.flush().await
+    }
+
+    /// As [`client::Outbox::leave`](super::Outbox::leave).
+    ///
+    /// # Errors
+    ///
+    /// Nothing was sent.
+    pub async fn leave(&mut self, group: &str) -> Result<(), MulticastError> {
+        self.enqueue(|outbox| outbox.leave(group)).await?;
+        self.flush().await
+    }
+
+    /// As [`client::Outbox::multicast`](super::Outbox::multicast).
+    ///
+    /// # Errors
+    ///
+    /// Nothing was sent; [`MulticastError::WouldBlock`] does not occur.
+    pub async fn multicast(
+        &mut self,
+        service: Service,
+        groups: &[&str],
+        message_type: i16,
+        data: &[u8],
+    ) -> Result<(), MulticastError> {
+        let multicast = Multicast::new(service).message_type(message_type);
+        self.multicast_with(&multicast, groups, data).await
+    }
+
+    /// As [`client::Outbox::multicast_with`](super::Outbox::multicast_with).
+    ///
+    /// # Errors
+    ///
+    /// As [`Outbox::multicast`].
+    pub async fn multicast_with(
+        &mut self,
+        multicast: &Multicast,
+        groups: &[&str],
+        data: &[u8],
+    ) -> Result<(), MulticastError> {
+        self.enqueue(|outbox| outbox.multicast_with(multicast, groups, data)).await?;
+        self.flush().await
+    }
+
+    /// As [`client::Outbox::multicast_vectored`](super::Outbox::multicast_vectored).
+    ///
+    /// # Errors
+    ///
+    /// As [`Outbox::multicast`].
+    pub async fn multicast_vectored(
+        &mut self,
+        service: Service,
+        groups: &[&str],
+        message_type: i16,
+        pieces: &[IoSlice<'_>],
+    ) -> Result<(), MulticastError> {
+        let send = |outbox: &mut super::Outbox| {
+            outbox.multicast_vectored(service, groups, message_type, pieces)
+        };
+        self.enqueue(send).await?;
+        self.flush().await
+    }
+
+    /// As [`client::Outbox::queue`](super::Outbox::queue); waits only while the batch is full.
+    ///
+    /// # Errors
+    ///
+    /// As [`Outbox::multicast`].
+    pub async fn queue(
+        &mut self,
+        service: Service,
+        groups: &[&str],
+        message_type: i16,
+        data: &[u8],
+    ) -> Result<(), MulticastError> {
+        let multicast = Multicast::new(service).message_type(message_type);
+        self.queue_with(&multicast, groups, data).await
+    }
+
+    /// As [`Outbox::queue`], with every option there is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Outbox::multicast`].
+    pub async fn queue_with(
+        &mut self,
+        multicast: &Multicast,
+        groups: &[&str],
+        data: &[u8],
+    ) -> Result<(), MulticastError> {
+        self.enqueue(|outbox| outbox.queue_with(multicast, groups, data)).await
+    }
+
+    /// Writes the batch, all of it.
+    ///
+    /// # Errors
+    ///
+    /// The session is over.
+    pub async fn flush(&mut self) -> Result<(), MulticastError> {
+        if !self.inner.wants_write() {
+            return Ok(());
+        }
+        let inner = &mut self.inner;
+        let flushed = self.stream.until(Interest::WRITABLE, || match inner.flush() {
+            Err(MulticastError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            other => Ok(other),
+        });
+        flushed.await.map_err(MulticastError::Io)?
+    }
+
+    /// Says goodbye: the daemon ends the session behind all its requests. The other half then
+    /// receives the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// The connection broke before; the session ends anyway.
+    pub async fn disconnect(mut self) -> io::Result<()> {
+        self.inner.put_kill();
+        self.flush().await.map_err(io::Error::from)
+    }
+
+    /// Makes a request, waiting for room in the batch.
+    async fn enqueue(
+        &mut self,
+        mut request: impl FnMut(&mut super::Outbox) -> Result<(), MulticastError>,
+    ) -> Result<(), MulticastError> {
+        loop {
+            match request(&mut self.inner) {
+                Err(MulticastError::WouldBlock) => self.flush().await?,
+                other => return other,
+            }
+        }
+    }
+}
+
+/// The connection, known to the runtime's reactor. Bytes go through [`Socket`].
+#[derive(Debug)]
+enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl Stream {
+    /// Makes `attempt` whenever the stream is ready for it, until it does not say `WouldBlock`.
+    async fn until<T>(
+        &self,
+        interest: Interest,
+        mut attempt: impl FnMut() -> io::Result<T>,
+    ) -> io::Result<T> {
+        loop {
+            let result = match self {
+                Self::Unix(stream) => {
+                    stream.ready(interest).await?;
+                    stream.try_io(interest, &mut attempt)
+                }
+                Self::Tcp(stream) => {
+                    stream.ready(interest).await?;
+                    stream.try_io(interest, &mut attempt)
+                }
+            };
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+        }
+    }
+
+    async fn send_all(&self, socket: &Socket, mut bytes: &[u8]) -> Result<(), ConnectError> {
+        while !bytes.is_empty() {
+            match self.until(Interest::WRITABLE, || socket.send(bytes, Block::Never)).await {
+                Ok(sent) => bytes = &bytes[sent..],
+                // The daemon may have rejected and closed already: its answer is still to be read.
+                Err(error) if is_closed(&error) => return Ok(()),
+                Err(error) => return Err(ConnectError::Io(error)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn receive_some(
+        &self,
+        socket: &Socket,
+        buffer: &mut ReceiveBuffer,
+    ) -> Result<(), ConnectError> {
+        let fill = || buffer.fill(socket, Block::Never);
+        connect::received(self.until(Interest::READABLE, fill).await).map(drop)
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(stream) => stream.as_fd(),
+            Self::Tcp(stream) => stream.as_fd(),
+        }
+    }
+}
+
+async fn connect_unix(path: &Path) -> Result<Stream, ConnectError> {
+    let stream = UnixStream::connect(path).await;
+    stream.map(Stream::Unix).map_err(|error| unreachable(path.display().to_string(), error))
+}
+
+async fn connect_tcp(host: &str, port: u16) -> Result<Stream, ConnectError> {
+    let addresses = lookup_host((host, port)).await.map_err(|error| resolve(host, error))?;
+    let mut last = resolve(host, io::Error::from(io::ErrorKind::NotFound));
+    for address in addresses {
+        let attempt = async {
+            let stream = TcpStream::connect(address).await?;
+            connect::set_tcp_options(&socket2::SockRef::from(&stream))?;
+            Ok(Stream::Tcp(stream))
+        };
+        match attempt.await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = unreachable(address.to_string(), error),
+        }
+    }
+    Err(last)
+}

@@ -1,0 +1,209 @@
+//! Values to a [`Config`]: every key, its range, and what goes with what.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::error::ConfigError;
+use super::file::{self, Document, Section};
+use super::{AccessList, Auth, Config, Cores, Listen, Log, Memory, Methods, Sessions, UnixSocket};
+use crate::base::DaemonName;
+use crate::base::limits::{
+    CHUNK_BYTES, CLIENT_FRAME_BYTES_MAX, CORES_MAX, CPUS_MAX, DAEMON_NAME_BYTES_MAX,
+    LISTEN_ADDRESSES_MAX,
+};
+
+/// Reads a small file; a test's does not touch the disk.
+pub(super) type Read<'r> = &'r dyn Fn(&Path) -> io::Result<String>;
+
+/// Longest directory of the Unix socket: the kernel takes 107 bytes of path in all.
+const UNIX_DIRECTORY_BYTES_MAX: usize = 107 - "/65535".len();
+
+/// Most sessions that may be configured: a million, some gigabytes of memory.
+const SESSIONS_CEILING: usize = 1 << 20;
+
+/// Most messages that may be let wait for one session.
+const MESSAGES_CEILING: usize = 1_000_000_000;
+
+/// Most memory that may be configured: a tebibyte.
+const BYTES_CEILING: usize = 1 << 40;
+
+/// Reads all sections, and the access file if one is named.
+pub(super) fn config(mut document: Document<'_>, read: Read<'_>) -> Result<Config, ConfigError> {
+    let config = sections(&mut document, read);
+    document.finish()?;
+    Ok(config)
+}
+
+/// Every key of every section; what is wrong is noted in the document.
+pub(super) fn sections(document: &mut Document<'_>, read: Read<'_>) -> Config {
+    let daemon = daemon(document.section("daemon"));
+    let listen = listen(document.section("listen"));
+    let sessions = sessions(document.section("sessions"));
+    let beside = document.path().parent().unwrap_or(Path::new("")).to_owned();
+    let auth = auth(document.section("auth"), &beside, read);
+    let cores = cores(document.section("cores"));
+    let memory = memory(document.section("memory"), &sessions);
+    let log = log(document.section("log"));
+    Config { daemon, listen, sessions, auth, cores, memory, log }
+}
+
+fn daemon(mut section: Section<'_, '_>) -> DaemonName {
+    let allowed = format!("a name of 1 to {DAEMON_NAME_BYTES_MAX} characters from `$` to `~`");
+    section.value("name", Config::default().daemon, allowed, |value| {
+        DaemonName::new(file::string(value)?.as_bytes()).ok()
+    })
+}
+
+fn listen(mut section: Section<'_, '_>) -> Listen {
+    let default = Listen::default();
+    let port = section.integer("port", default.port.into(), 0..=u16::MAX.into());
+    let tcp = section.list("tcp", default.tcp, LISTEN_ADDRESSES_MAX, "IP addresses", |value| {
+        file::string(value)?.parse().ok()
+    });
+    let unix = section.boolean("unix", true);
+    let allowed = format!("an absolute path of at most {UNIX_DIRECTORY_BYTES_MAX} bytes");
+    let directory = section.value("unix_directory", PathBuf::from("/tmp"), allowed, directory);
+    let mode = "an octal mode from \"0000\" to \"0777\"".to_owned();
+    let mode = section.value("unix_mode", 0o666, mode, unix_mode);
+    if let Some(covered) = tcp.iter().find(|address| is_covered(**address, &tcp)) {
+        section.conflict("tcp", &format!("has {covered} beside the wildcard that covers it"));
+    }
+    if tcp.is_empty() && !unix {
+        section.conflict("tcp", "is empty and `listen.unix` is false: nobody could connect");
+    }
+    let unix = unix.then(|| UnixSocket { path: directory.join(port.to_string()), mode });
+    Listen { port: port as u16, tcp, unix }
+}
+
+/// Whether another address of the list takes the connections of this one.
+fn is_covered(address: IpAddr, list: &[IpAddr]) -> bool {
+    let wildcard = match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    address != wildcard && list.contains(&wildcard)
+}
+
+fn directory(value: &DeValue<'_>) -> Option<PathBuf> {
+    let path = file::string(value)?;
+    let legal = path.len() <= UNIX_DIRECTORY_BYTES_MAX && !path.contains('\0');
+    let path = PathBuf::from(path);
+    (legal && path.is_absolute()).then_some(path)
+}
+
+fn unix_mode(value: &DeValue<'_>) -> Option<u32> {
+    let digits = file::string(value)?;
+    let octal = digits.len() == 4 && digits.bytes().all(|digit| digit.is_ascii_digit());
+    let mode = u32::from_str_radix(digits, 8).ok().filter(|_| octal)?;
+    (mode <= 0o777).then_some(mode)
+}
+
+fn sessions(mut section: Section<'_, '_>) -> Sessions {
+    let default = Sessions::default();
+    let timeout_ms = default.handshake_timeout.as_millis() as usize;
+    Sessions {
+        max: section.integer("max", default.max, 1..=SESSIONS_CEILING),
+        handshake_timeout: Duration::from_millis(section.integer(
+            "handshake_timeout_ms",
+            timeout_ms,
+            10..=600_000,
+        ) as u64),
+        messages_max: section.integer("messages_max", default.messages_max, 0..=MESSAGES_CEILING),
+        bytes_max: section.integer(
+            "bytes_max",
+            default.bytes_max,
+            CLIENT_FRAME_BYTES_MAX..=BYTES_CEILING,
+        ),
+        slow_receiver: section.choice("slow_receiver", default.slow_receiver),
+    }
+}
+
+fn auth(mut section: Section<'_, '_>, beside: &Path, read: Read<'_>) -> Auth {
+    let default = Auth::default();
+    let allowed = methods(&mut section, "allowed", default.allowed);
+    let required = methods(&mut section, "required", default.required);
+    let path = "the path of an access file, not empty".to_owned();
+    let access_ip = section.value("access_ip", None, path, |value| {
+        let path = file::string(value).filter(|path| !path.is_empty() && !path.contains('\0'))?;
+        // Where the daemon is started must not decide which file that is.
+        Some(Some(beside.join(path)))
+    });
+    if allowed == Methods::default() {
+        section.conflict("allowed", "is empty: nobody could connect");
+    }
+    let access = match &access_ip {
+        Some(path) => match read(path)
+            .map_err(|error| error.to_string())
+            .and_then(|text| AccessList::parse(&text).map_err(|error| error.to_string()))
+        {
+            Ok(access) => access,
+            Err(why) => {
+                section.conflict("access_ip", &format!("({}): {why}", path.display()));
+                AccessList::default()
+            }
+        },
+        None => {
+            if allowed.ip || required.ip {
+                let why = "is missing: method IP would turn everybody away";
+                section.conflict("access_ip", why);
+            }
+            AccessList::default()
+        }
+    };
+    Auth { allowed, required, access, access_ip }
+}
+
+fn methods(section: &mut Section<'_, '_>, name: &'static str, default: Methods) -> Methods {
+    let names = section.list(name, default.names(), 2, "\"NULL\" | \"IP\"", |value| {
+        let name = file::string(value)?;
+        Methods::NAMES.into_iter().find(|known| *known == name)
+    });
+    let [null, ip] = Methods::NAMES.map(|name| names.contains(&name));
+    Methods { null, ip }
+}
+
+fn cores(mut section: Section<'_, '_>) -> Cores {
+    let default = Cores::default();
+    let spin_us = default.spin.as_micros() as usize;
+    let count = section.integer("count", default.count, 1..=CORES_MAX);
+    let driver = section.choice("driver", default.driver);
+    let idle = section.choice("idle", default.idle);
+    let spin = Duration::from_micros(section.integer("spin_us", spin_us, 1..=1_000_000) as u64);
+    let of_cpus = format!("CPU numbers from 0 to {}", CPUS_MAX - 1);
+    let pin = section.list("pin", default.pin, CORES_MAX, &of_cpus, |value| {
+        file::integer(value).filter(|cpu| *cpu < CPUS_MAX)
+    });
+    if !pin.is_empty() && pin.len() != count {
+        let why = format!("names {} CPUs for {count} cores: one for each, or none", pin.len());
+        section.conflict("pin", &why);
+    }
+    Cores { count, driver, idle, spin, pin }
+}
+
+fn memory(mut section: Section<'_, '_>, sessions: &Sessions) -> Memory {
+    let default = Memory::default();
+    // One chunk is being filled while another is being sent.
+    let range = 4 * CHUNK_BYTES..=BYTES_CEILING;
+    let pool_bytes_max = section.integer("pool_bytes_max", default.pool_bytes_max, range);
+    if pool_bytes_max / 2 < sessions.bytes_max {
+        let why = format!(
+            "is {pool_bytes_max}, less than twice `sessions.bytes_max`, which is {}: \
+             one slow session could take all of the pool",
+            sessions.bytes_max
+        );
+        section.conflict("pool_bytes_max", &why);
+    }
+    Memory { pool_bytes_max }
+}
+
+fn log(mut section: Section<'_, '_>) -> Log {
+    let default = Log::default();
+    Log {
+        level: section.choice("level", default.level),
+        format: section.choice("format", default.format),
+    }
+}

@@ -1,0 +1,248 @@
+//! Lines for an operator, on standard error.
+//!
+//! Only the control path writes lines. A kind of line that repeats is held to a few a second, so
+//! that a crowd of clients coming and going cannot make the log the bottleneck.
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use tracing::Level;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::base::event::EndReason;
+use crate::base::{Event, Instant};
+
+/// Sends this process's log lines to standard error.
+///
+/// `journal`: with the priority prefix that systemd's journal reads, without time and level.
+/// The first call counts, later ones change nothing.
+pub fn install(level: LevelFilter, journal: bool) {
+    let lines = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .with_ansi(!journal && io::stderr().is_terminal());
+    // An error says that lines go somewhere already, which is fine.
+    let _ = if journal { lines.event_format(Journal).try_init() } else { lines.try_init() };
+}
+
+/// A line as systemd's journal takes it: `<priority>message field=value`.
+struct Journal;
+
+impl<S, N> FormatEvent<S, N> for Journal
+where
+    S: tracing::Subscriber + for<'s> LookupSpan<'s>,
+    N: for<'w> FormatFields<'w> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut line: Writer<'_>,
+        event: &tracing::Event<'_>,
+    ) -> fmt::Result {
+        write!(line, "<{}>", priority(*event.metadata().level()))?;
+        context.format_fields(line.by_ref(), event)?;
+        writeln!(line)
+    }
+}
+
+/// Syslog's number for a level.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
+}
+
+/// Lines of one kind that may be written in one second.
+const LINES_PER_SECOND: u32 = 10;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Writes what the layers of one core tell.
+#[derive(Debug, Default)]
+pub struct Teller {
+    limits: [Limit; KINDS],
+}
+
+/// Kinds of [`Event`], which are limited each for itself.
+const KINDS: usize = 3;
+
+impl Teller {
+    /// Writes one line, unless there were too many of its kind in this second.
+    pub fn tell(&mut self, now: Instant, event: &Event) {
+        let (kind, name) = match event {
+            Event::ConfigurationInstalled { .. } => (0, "configuration"),
+            Event::SessionStarted { .. } => (1, "session started"),
+            Event::SessionEnded { .. } => (2, "session ended"),
+        };
+        let (may_write, unwritten) = self.limits[kind].take(now);
+        if unwritten > 0 {
+            tracing::info!(lines = unwritten, kind = name, "more of the same, not written");
+        }
+        if may_write {
+            write(event);
+        }
+    }
+}
+
+fn write(event: &Event) {
+    match event {
+        Event::ConfigurationInstalled { ring, daemons } => {
+            let (number, leader) = (ring.number, ring.leader.get());
+            let daemons = daemons.len();
+            tracing::info!(ring = number, leader, daemons, "configuration installed");
+        }
+        Event::SessionStarted { session } => tracing::info!(%session, "session started"),
+        Event::SessionEnded { session, reason } => match reason {
+            EndReason::Disconnected => {
+                tracing::info!(%session, reason = "disconnected", "session ended");
+            }
+            EndReason::Closed => tracing::info!(%session, reason = "closed", "session ended"),
+            EndReason::Stopping => tracing::info!(%session, reason = "stopping", "session ended"),
+            EndReason::Violation(violation) => {
+                tracing::warn!(%session, reason = "violation", %violation, "session ended");
+            }
+            EndReason::Slow { messages, bytes } => {
+                tracing::warn!(%session, reason = "slow", messages, bytes, "session ended");
+            }
+        },
+    }
+}
+
+/// Counts the lines of one kind in the current second.
+#[derive(Debug, Default)]
+struct Limit {
+    began: Instant,
+    lines: u32,
+    unwritten: u64,
+}
+
+impl Limit {
+    /// Whether a line may be written now, and how many were not since it was last told.
+    fn take(&mut self, now: Instant) -> (bool, u64) {
+        let mut unwritten = 0;
+        if now.since(self.began) >= SECOND {
+            unwritten = std::mem::take(&mut self.unwritten);
+            self.began = now;
+            self.lines = 0;
+        }
+        let may_write = self.lines < LINES_PER_SECOND;
+        if may_write {
+            self.lines += 1;
+        } else {
+            self.unwritten += 1;
+        }
+        (may_write, unwritten)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+    use crate::base::event::Violation;
+    use crate::base::{DaemonId, PrivateGroup, RingId};
+
+    /// Takes lines instead of standard error.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
+    /// The lines, in the journal's form, that `f` writes.
+    fn lines_of(f: impl FnOnce(&mut Teller)) -> Vec<String> {
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(lines.clone())
+            .with_ansi(false)
+            .event_format(Journal)
+            .finish();
+        tracing::subscriber::with_default(subscriber, || f(&mut Teller::default()));
+        let bytes = lines.0.lock().unwrap();
+        String::from_utf8(bytes.clone()).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    fn alice() -> PrivateGroup {
+        PrivateGroup::parse(b"#alice#localhost").unwrap()
+    }
+
+    fn ended(reason: EndReason) -> Event {
+        Event::SessionEnded { session: alice(), reason }
+    }
+
+    #[test]
+    fn every_event_is_one_line() {
+        let ring = RingId { number: 7, leader: DaemonId::new(9) };
+        let events = [
+            Event::ConfigurationInstalled { ring, daemons: vec![DaemonId::new(9)] },
+            Event::SessionStarted { session: alice() },
+            ended(EndReason::Disconnected),
+            ended(EndReason::Closed),
+            ended(EndReason::Stopping),
+            ended(EndReason::Violation(Violation::Destinations { found: 101 })),
+            ended(EndReason::Slow { messages: 3, bytes: 99 }),
+        ];
+        let lines = lines_of(|teller| {
+            for event in &events {
+                teller.tell(Instant::ZERO, event);
+            }
+        });
+        assert_eq!(
+            lines,
+            [
+                "<6>configuration installed ring=7 leader=9 daemons=1",
+                "<6>session started session=#alice#localhost",
+                "<6>session ended session=#alice#localhost reason=\"disconnected\"",
+                "<6>session ended session=#alice#localhost reason=\"closed\"",
+                "<6>session ended session=#alice#localhost reason=\"stopping\"",
+                "<4>session ended session=#alice#localhost reason=\"violation\" \
+                 violation=101 destinations: 0 to 100 are allowed",
+                "<4>session ended session=#alice#localhost reason=\"slow\" messages=3 bytes=99",
+            ]
+        );
+    }
+
+    #[test]
+    fn repeated_lines_are_held_to_a_few_a_second_and_counted() {
+        let start = Event::SessionStarted { session: alice() };
+        let second = Instant::ZERO + Duration::from_secs(5);
+        let lines = lines_of(|teller| {
+            for _ in 0..25 {
+                teller.tell(second, &start);
+            }
+            // Another kind has its own share.
+            teller.tell(second, &ended(EndReason::Closed));
+            teller.tell(second + SECOND, &start);
+        });
+        assert_eq!(lines.len(), 10 + 1 + 2);
+        assert_eq!(lines[11], "<6>more of the same, not written lines=15 kind=\"session started\"");
+        assert!(lines[12].starts_with("<6>session started "));
+    }
+}

@@ -1,0 +1,222 @@
+//! How a session core reaches the ring core: in the same thread, or by queues.
+
+use super::acceptor::Acceptor;
+use super::doorbell::Doorbell;
+use super::port::{Port, ToRing, ToSession};
+use super::ring_core::{Answer, RingCore};
+use super::session_core::SessionCore;
+use crate::base::limits::ITEMS_PER_TURN;
+use crate::base::{Event, Tally};
+use crate::protocol::Delivery;
+use crate::sys::driver::{self, Driver};
+
+/// A session core's way to the ring core.
+pub(super) trait Link {
+    /// Work begins; the driver is open.
+    fn open(&mut self, driver: &mut Driver);
+
+    /// Passes on what the sessions ask for, and brings what comes back. Returns how much came.
+    fn exchange(&mut self, core: &mut SessionCore) -> usize;
+
+    /// An event of the driver that concerns no connection.
+    fn handle_event(&mut self, event: driver::Event<'_>, core: &mut SessionCore);
+
+    /// Whether there is something to exchange; looked at while watching for work.
+    fn is_ready(&self) -> bool;
+
+    /// Lets the other core see what was passed on, and wakes it if need be.
+    fn flush(&mut self, driver: &mut Driver);
+
+    /// The core is about to sleep; [`Link::is_ready`] is asked once more after it.
+    fn prepare_sleep(&self);
+
+    /// The core is awake again.
+    fn awake(&self);
+
+    /// No new connections: the daemon stops.
+    fn close(&mut self, driver: &mut Driver);
+
+    /// The next thing to tell the operator.
+    fn poll_event(&mut self) -> Option<Event>;
+
+    /// What the parts behind it have counted.
+    fn tallies(&self) -> [&Tally; 2];
+}
+
+/// The ring core is in this thread: nothing hops.
+pub(super) struct Local {
+    pub(super) ring: RingCore,
+    pub(super) acceptor: Acceptor,
+}
+
+impl Local {
+    fn submit_all(&mut self, core: &mut SessionCore) -> usize {
+        let mut work = 0;
+        while let Some((id, submission)) = core.poll_submission() {
+            work += 1;
+            match self.ring.submit(id, submission) {
+                Answer::Named(name) => core.handle_named(id, name),
+                Answer::Ordered => {}
+            }
+        }
+        work
+    }
+
+    fn deliver_all(&mut self, core: &mut SessionCore) {
+        while let Some(delivery) = self.ring.poll_delivery() {
+            match delivery {
+                Delivery::Frame { frame, targets, sender } => {
+                    core.handle_delivery(frame, targets, sender);
+                }
+                Delivery::Ended { session } => core.handle_disconnected(session),
+            }
+        }
+    }
+}
+
+impl Link for Local {
+    fn open(&mut self, driver: &mut Driver) {
+        self.acceptor.open(driver);
+    }
+
+    fn exchange(&mut self, core: &mut SessionCore) -> usize {
+        self.ring.retry();
+        let mut work = 0;
+        // A delivery can end a session, which then asks for its disconnect.
+        loop {
+            let submitted = self.submit_all(core);
+            self.deliver_all(core);
+            while let Some(hold) = core.poll_hold() {
+                core.handle_hold(hold);
+            }
+            if submitted == 0 {
+                break;
+            }
+            work += submitted;
+        }
+        self.acceptor.released(core.take_closed());
+        core.handle_throttle(self.ring.is_blocked());
+        work
+    }
+
+    fn handle_event(&mut self, event: driver::Event<'_>, core: &mut SessionCore) {
+        if let Some((stream, address_admitted)) = self.acceptor.handle_event(event) {
+            core.adopt(stream, address_admitted);
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        false
+    }
+
+    fn flush(&mut self, _driver: &mut Driver) {}
+
+    fn prepare_sleep(&self) {}
+
+    fn awake(&self) {}
+
+    fn close(&mut self, driver: &mut Driver) {
+        self.acceptor.close(driver);
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        self.ring.poll_event()
+    }
+
+    fn tallies(&self) -> [&Tally; 2] {
+        [self.ring.tally(), self.acceptor.tally()]
+    }
+}
+
+/// The ring core is another thread.
+pub(super) struct Remote {
+    pub(super) port: Port<ToRing, ToSession>,
+    /// Of the ring core.
+    pub(super) ring_bell: Doorbell,
+    /// Of this core.
+    pub(super) own_bell: Doorbell,
+}
+
+impl Remote {
+    fn take(&mut self, core: &mut SessionCore) -> usize {
+        for taken in 0..ITEMS_PER_TURN {
+            let Some(item) = self.port.queue.pop() else { return taken };
+            match item {
+                ToSession::Accepted(stream, admitted) => core.adopt(stream, admitted),
+                ToSession::Named(id, name) => core.handle_named(id, name),
+                ToSession::Deliver { frame, sender, targets } => {
+                    core.handle_delivery(&frame, targets.as_slice(), sender);
+                }
+                ToSession::Ended(id) => core.handle_disconnected(id),
+                ToSession::Hold(hold) => core.handle_hold(hold),
+            }
+        }
+        ITEMS_PER_TURN
+    }
+}
+
+impl Link for Remote {
+    fn open(&mut self, _driver: &mut Driver) {}
+
+    fn exchange(&mut self, core: &mut SessionCore) -> usize {
+        let mut work = self.take(core);
+        self.port.queue.release();
+        let lane = &mut self.port.lane;
+        while let Some((id, submission)) = core.poll_submission() {
+            lane.push(ToRing::Submit(id, submission));
+            work += 1;
+        }
+        while let Some(hold) = core.poll_hold() {
+            lane.push(ToRing::Hold(hold));
+        }
+        match core.take_closed() {
+            0 => {}
+            closed => lane.push(ToRing::Closed(closed)),
+        }
+        core.handle_throttle(lane.is_full());
+        work
+    }
+
+    fn handle_event(&mut self, event: driver::Event<'_>, _core: &mut SessionCore) {
+        match event {
+            driver::Event::Woken => {}
+            driver::Event::Accepted { .. }
+            | driver::Event::Overflow { .. }
+            | driver::Event::AcceptFailed { .. }
+            | driver::Event::Received { .. }
+            | driver::Event::Sent { .. }
+            | driver::Event::SendFailed { .. }
+            | driver::Event::Ended { .. } => unreachable!("the ring core has the listeners"),
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.port.queue.is_empty()
+    }
+
+    fn flush(&mut self, driver: &mut Driver) {
+        if self.port.lane.flush() {
+            self.ring_bell.ring(driver);
+        }
+    }
+
+    fn prepare_sleep(&self) {
+        self.own_bell.prepare_sleep();
+    }
+
+    fn awake(&self) {
+        self.own_bell.awake();
+    }
+
+    fn close(&mut self, _driver: &mut Driver) {}
+
+    fn poll_event(&mut self) -> Option<Event> {
+        None
+    }
+
+    fn tallies(&self) -> [&Tally; 2] {
+        // The ring core publishes its own.
+        const NOTHING: &Tally = &Tally::new();
+        [NOTHING, NOTHING]
+    }
+}

@@ -1,0 +1,219 @@
+//! A session core's state: its sessions, the connections that carry them, and memory for what
+//! clients send.
+
+use std::time::Duration;
+
+use crate::base::{Event, Instant, PrivateGroup, SessionId, Tally};
+use crate::mem::pool::{Pool, Slice};
+use crate::session::{Action, Hold, Sessions, Setup, Submission};
+use crate::sys::driver::{self, Driver, StreamKey};
+use crate::sys::socket::Stream;
+
+/// How long a lack of memory may last before the session that holds most of it is dropped, and
+/// then the next.
+const RELIEF_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The sessions of one core and their connections.
+pub(super) struct SessionCore {
+    sessions: Sessions<Pool>,
+    pool: Pool,
+    /// By slot of the connection.
+    session_of: Vec<Option<SessionId>>,
+    /// By slot of the session.
+    stream_of: Vec<Option<StreamKey>>,
+    /// Connections that have come in this turn.
+    accepted: Vec<(Stream, bool)>,
+    now: Instant,
+    relief_due: Option<Instant>,
+    /// Sessions that are gone since somebody asked.
+    closed: usize,
+    stopping: bool,
+}
+
+impl SessionCore {
+    pub(super) fn new(setup: Setup, pool: Pool) -> Self {
+        Self {
+            sessions: Sessions::new(setup),
+            pool,
+            session_of: Vec::new(),
+            stream_of: Vec::new(),
+            accepted: Vec::new(),
+            now: Instant::ZERO,
+            relief_due: None,
+            closed: 0,
+            stopping: false,
+        }
+    }
+
+    /// A turn of the core begins.
+    pub(super) fn begin_turn(&mut self, now: Instant) {
+        self.now = now;
+        self.sessions.handle_turn();
+    }
+
+    /// Takes over a connection that was accepted; whether its address is on the list of method IP.
+    pub(super) fn adopt(&mut self, stream: Stream, address_admitted: bool) {
+        self.accepted.push((stream, address_admitted));
+    }
+
+    /// Something happened to a connection of this core.
+    pub(super) fn handle_event(&mut self, event: driver::Event<'_>) {
+        match event {
+            driver::Event::Received { stream, bytes } => {
+                if let Some(id) = self.session(stream) {
+                    self.sessions.handle_received(id, bytes, &mut self.pool);
+                }
+            }
+            driver::Event::Sent { stream, bytes } => {
+                if let Some(id) = self.session(stream) {
+                    self.sessions.handle_sent(id, bytes);
+                }
+            }
+            driver::Event::Ended { stream, .. } | driver::Event::SendFailed { stream, .. } => {
+                if let Some(id) = self.session(stream) {
+                    self.sessions.handle_ended(id, &mut self.pool);
+                }
+            }
+            driver::Event::Accepted { .. }
+            | driver::Event::Overflow { .. }
+            | driver::Event::AcceptFailed { .. }
+            | driver::Event::Woken => unreachable!("no event of a connection"),
+        }
+    }
+
+    fn session(&self, stream: StreamKey) -> Option<SessionId> {
+        self.session_of.get(stream.slot()).copied().flatten()
+    }
+
+    pub(super) fn handle_named(&mut self, id: SessionId, name: Option<PrivateGroup>) {
+        self.sessions.handle_named(self.now, id, name, &mut self.pool);
+    }
+
+    pub(super) fn handle_delivery(
+        &mut self,
+        frame: &Slice,
+        targets: &[SessionId],
+        sender: Option<SessionId>,
+    ) {
+        for &target in targets {
+            self.sessions.handle_delivery(target, frame, sender);
+        }
+    }
+
+    pub(super) fn handle_disconnected(&mut self, id: SessionId) {
+        self.sessions.handle_disconnected(id);
+    }
+
+    pub(super) fn handle_hold(&mut self, hold: Hold) {
+        self.sessions.handle_hold(hold, &mut self.pool);
+    }
+
+    /// `full`: what the sessions ask for cannot be passed on just now.
+    pub(super) fn handle_throttle(&mut self, full: bool) {
+        self.sessions.handle_throttle(full || self.stopping, &mut self.pool);
+    }
+
+    /// From now on nobody is heard; what was delivered is still written.
+    pub(super) fn handle_stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Closes what is overdue, and sees to it that memory is not held for ever.
+    pub(super) fn fire_timers(&mut self) {
+        self.sessions.handle_timeout(self.now, &mut self.pool);
+        if !self.sessions.is_stuck() {
+            self.relief_due = None;
+            return;
+        }
+        self.sessions.handle_memory(&mut self.pool);
+        match self.relief_due {
+            Some(due) if due <= self.now => {
+                self.sessions.relieve();
+                self.relief_due = Some(self.now + RELIEF_INTERVAL);
+            }
+            Some(_) => {}
+            None => self.relief_due = Some(self.now + RELIEF_INTERVAL),
+        }
+    }
+
+    /// When [`SessionCore::fire_timers`] has something to do.
+    pub(super) fn next_timer(&self) -> Option<Instant> {
+        let timers = [self.sessions.poll_timeout(), self.relief_due];
+        timers.into_iter().flatten().min()
+    }
+
+    /// Hands the driver what is to be done with connections, and what is to be written. Returns
+    /// how much that was.
+    pub(super) fn transmit(&mut self, driver: &mut Driver) -> usize {
+        let mut work = 0;
+        while let Some(transmit) = self.sessions.poll_transmit() {
+            let stream = self.stream_of[transmit.session.slot()].expect("a session has a stream");
+            driver.send(stream, transmit.pieces());
+            work += 1;
+        }
+        while let Some(action) = self.sessions.poll_action() {
+            self.act(action, driver);
+            work += 1;
+        }
+        // Only now, when the closed ones are gone, may their places be used again.
+        work + self.attach(driver)
+    }
+
+    fn attach(&mut self, driver: &mut Driver) -> usize {
+        let accepted = self.accepted.len();
+        for (stream, address_admitted) in self.accepted.drain(..) {
+            let id = self.sessions.handle_accepted(self.now, address_admitted);
+            let key = driver.attach(stream);
+            put(&mut self.session_of, key.slot(), id);
+            put(&mut self.stream_of, id.slot(), key);
+        }
+        accepted
+    }
+
+    fn act(&mut self, action: Action, driver: &mut Driver) {
+        let stream_of = |id: SessionId| self.stream_of[id.slot()];
+        match action {
+            Action::Pause(id) => stream_of(id).into_iter().for_each(|key| driver.pause(key)),
+            Action::Resume(id) => stream_of(id).into_iter().for_each(|key| driver.resume(key)),
+            Action::Close(id) => {
+                let key = self.stream_of[id.slot()].take().expect("a session has a stream");
+                self.session_of[key.slot()] = None;
+                self.closed += 1;
+                driver.close(key);
+            }
+        }
+    }
+
+    pub(super) fn poll_submission(&mut self) -> Option<(SessionId, Submission<Slice>)> {
+        self.sessions.poll_submission()
+    }
+
+    pub(super) fn poll_hold(&mut self) -> Option<Hold> {
+        self.sessions.poll_hold()
+    }
+
+    pub(super) fn poll_event(&mut self) -> Option<Event> {
+        self.sessions.poll_event()
+    }
+
+    /// How many sessions have gone since the last call.
+    pub(super) fn take_closed(&mut self) -> usize {
+        std::mem::take(&mut self.closed)
+    }
+
+    /// Whether every delivery has been written.
+    pub(super) fn is_drained(&self) -> bool {
+        self.sessions.is_drained()
+    }
+
+    pub(super) fn tally(&self) -> &Tally {
+        self.sessions.tally()
+    }
+}
+
+fn put<T>(table: &mut Vec<Option<T>>, at: usize, value: T) {
+    if table.len() <= at {
+        table.resize_with(at + 1, || None);
+    }
+    table[at] = Some(value);
+}

@@ -1,0 +1,142 @@
+//! The loop of a session core; with the ring core in the same thread, the whole daemon's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::RunError;
+use super::idle::{Idle, Plan};
+use super::link::Link;
+use super::session_core::SessionCore;
+use super::shared::Shared;
+use crate::base::limits::EVENTS_PER_TURN;
+use crate::base::{Counter, Instant, Tally};
+use crate::observe::counters::Counters;
+use crate::observe::log::Teller;
+use crate::sys::clock::Clock;
+use crate::sys::driver::{Driver, Event, Wait};
+
+/// How long a stopping daemon tries to write out what was delivered.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Everything that one session core's thread owns.
+pub(super) struct SessionThread<L> {
+    pub(super) driver: Driver,
+    pub(super) core: SessionCore,
+    pub(super) link: L,
+    pub(super) clock: Clock,
+    pub(super) idle: Idle,
+    pub(super) counters: Arc<Counters>,
+    pub(super) teller: Teller,
+    pub(super) shared: Arc<Shared>,
+    pub(super) tally: Tally,
+}
+
+impl<L: Link> SessionThread<L> {
+    /// Runs until the daemon stops.
+    pub(super) fn run(mut self) -> Result<(), RunError> {
+        let mut now = self.clock.read();
+        self.link.open(&mut self.driver);
+        let mut work = 1;
+        while !self.shared.is_stopping() {
+            self.wait(now, work)?;
+            now = self.clock.read();
+            work = self.turn(now);
+        }
+        self.link.close(&mut self.driver);
+        self.drain(now)
+    }
+
+    /// One turn: a list of bounded steps. Returns how much there was to do.
+    fn turn(&mut self, now: Instant) -> usize {
+        self.core.begin_turn(now);
+        let mut work = self.take_events();
+        work += self.link.exchange(&mut self.core);
+        self.core.fire_timers();
+        work += self.link.exchange(&mut self.core);
+        work += self.core.transmit(&mut self.driver);
+        self.link.flush(&mut self.driver);
+        self.tell(now, work);
+        work
+    }
+
+    fn take_events(&mut self) -> usize {
+        for taken in 0..EVENTS_PER_TURN {
+            let Some(event) = self.driver.next_event() else { return taken };
+            match event {
+                Event::Received { .. } => {
+                    self.core.handle_event(event);
+                    // At once, so that what comes from one client is bounded by its buffer.
+                    self.link.exchange(&mut self.core);
+                }
+                Event::Sent { .. } | Event::SendFailed { .. } | Event::Ended { .. } => {
+                    self.core.handle_event(event);
+                }
+                Event::Accepted { .. }
+                | Event::Overflow { .. }
+                | Event::AcceptFailed { .. }
+                | Event::Woken => self.link.handle_event(event, &mut self.core),
+            }
+        }
+        EVENTS_PER_TURN
+    }
+
+    /// Submits what the last turn queued, and waits for work as the idle strategy says.
+    fn wait(&mut self, now: Instant, work: usize) -> Result<(), RunError> {
+        let timer = self.core.next_timer();
+        let wait = match self.idle.plan(now, work) {
+            Plan::Go => Wait::No,
+            Plan::Watch(end) => {
+                let end = [end, timer, Some(now + super::WATCH_MAX)].into_iter().flatten().min();
+                let end = end.unwrap_or(now);
+                let (driver, link) = (&mut self.driver, &self.link);
+                self.idle.watch(&self.clock, end, || driver.ready() || link.is_ready());
+                Wait::No
+            }
+            Plan::Sleep => self.prepare_sleep(now, timer),
+        };
+        let result = self.driver.turn(wait);
+        if wait != Wait::No {
+            self.link.awake();
+        }
+        result.map_err(RunError::Driver)
+    }
+
+    fn prepare_sleep(&mut self, now: Instant, timer: Option<Instant>) -> Wait {
+        self.link.prepare_sleep();
+        if self.link.is_ready() || self.shared.is_stopping() {
+            self.link.awake();
+            return Wait::No;
+        }
+        self.tally.count(Counter::Sleeps);
+        match timer {
+            Some(timer) => Wait::For(timer.since(now)),
+            None => Wait::Forever,
+        }
+    }
+
+    fn tell(&mut self, now: Instant, work: usize) {
+        while let Some(event) = self.link.poll_event().or_else(|| self.core.poll_event()) {
+            self.teller.tell(now, &event);
+        }
+        if work > 0 {
+            self.tally.count(Counter::TurnsBusy);
+            let [ring, acceptor] = self.link.tallies();
+            self.counters.publish(&[&self.tally, self.core.tally(), ring, acceptor]);
+        }
+    }
+
+    /// Writes out what was delivered; nobody new is heard any more.
+    fn drain(&mut self, mut now: Instant) -> Result<(), RunError> {
+        let end = now + DRAIN_TIMEOUT;
+        self.core.handle_stop();
+        while now < end {
+            self.turn(now);
+            if self.core.is_drained() {
+                break;
+            }
+            self.driver.turn(Wait::For(end.since(now))).map_err(RunError::Driver)?;
+            now = self.clock.read();
+        }
+        Ok(())
+    }
+}

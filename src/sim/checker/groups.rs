@@ -1,0 +1,313 @@
+//! G4, G6 to G9, G11 to G13: messages of sessions.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use crate::base::{GroupId, GroupName, PrivateGroup, Service};
+
+use super::relation::Relation;
+use super::sessions::{Log, Sessions};
+use super::trace::{Content, Sent, SessionEvent, ViewCause};
+use super::{Property, Verdict, Violation};
+
+fn fail(property: Property, step: u64, detail: String) -> Verdict {
+    Err(Violation::new(property, Some(step), detail))
+}
+
+/// A delivery as a log has it.
+struct Got<'a> {
+    message: Sent,
+    content: Content,
+    destinations: &'a [GroupName],
+    step: u64,
+}
+
+fn deliveries<'a>(log: &Log<'a>) -> impl Iterator<Item = Got<'a>> + use<'a> {
+    log.entries.iter().filter_map(|entry| match &entry.event {
+        SessionEvent::Deliver { message, content, destinations } => {
+            Some(Got { message: *message, content: *content, destinations, step: entry.step })
+        }
+        SessionEvent::Send { .. }
+        | SessionEvent::View { .. }
+        | SessionEvent::Transitional { .. }
+        | SessionEvent::Left { .. }
+        | SessionEvent::Killed
+        | SessionEvent::End => None,
+    })
+}
+
+/// G4: a session gets data exactly while it is a member of a destination, or is one itself; and
+/// nothing after its end.
+pub(super) fn g4_data_while_member(sessions: &Sessions<'_>) -> Verdict {
+    for log in sessions.logs.iter().filter(|log| !log.views.is_empty()) {
+        let who = log.session;
+        let mut member: BTreeSet<GroupName> = BTreeSet::new();
+        let mut ended = false;
+        for entry in log.entries {
+            match &entry.event {
+                SessionEvent::View { group, .. } => {
+                    member.insert(*group);
+                }
+                SessionEvent::Left { group } => {
+                    member.remove(group);
+                }
+                SessionEvent::Deliver { message, destinations, .. } => {
+                    let own = who.to_name();
+                    let meant = destinations.iter().any(|d| *d == own || member.contains(d));
+                    if !meant || ended {
+                        let detail = format!("{who} got {message:?} and is no member");
+                        return fail(Property::G4, entry.step, detail);
+                    }
+                }
+                SessionEvent::Transitional { group } => {
+                    if !member.contains(group) {
+                        let detail = format!("{who} got a signal of {group} and is no member");
+                        return fail(Property::G4, entry.step, detail);
+                    }
+                }
+                SessionEvent::Killed | SessionEvent::End => ended = true,
+                SessionEvent::Send { .. } => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Thing<'a> {
+    Message(Sent),
+    View(&'a GroupName, GroupId),
+}
+
+/// G6: all sessions' orders of agreed and safe messages and of views, of all groups, fit into one.
+pub(super) fn g6_one_order(sessions: &Sessions<'_>) -> Verdict {
+    let mut relation = Relation::default();
+    for log in &sessions.logs {
+        let mut chain = relation.chain();
+        for entry in log.entries {
+            match &entry.event {
+                SessionEvent::Deliver { message, content, .. } => {
+                    if content.service >= Service::Agreed {
+                        chain.push(Thing::Message(*message), entry.step);
+                    }
+                }
+                SessionEvent::View { group, id, .. } => {
+                    chain.push(Thing::View(group, *id), entry.step);
+                }
+                SessionEvent::Send { .. }
+                | SessionEvent::Transitional { .. }
+                | SessionEvent::Left { .. }
+                | SessionEvent::Killed
+                | SessionEvent::End => {}
+            }
+        }
+    }
+    relation.acyclic().or_else(|step| {
+        fail(Property::G6, step, "the sessions' orders do not fit into one".to_owned())
+    })
+}
+
+/// G7: a message comes once to a session, with the content and the destinations that it was sent
+/// with, in the same order.
+pub(super) fn g7_once_and_as_sent(sessions: &Sessions<'_>) -> Verdict {
+    for log in &sessions.logs {
+        let who = log.session;
+        let mut seen = HashSet::new();
+        for got in deliveries(log) {
+            let message = got.message;
+            let Some(sent) = sessions.sent.get(&message) else {
+                return fail(Property::G7, got.step, format!("{who} got {message:?}, never sent"));
+            };
+            if sent.content != got.content || sent.destinations != got.destinations {
+                return fail(Property::G7, got.step, format!("{who} got {message:?} changed"));
+            }
+            if !seen.insert(message) {
+                return fail(Property::G7, got.step, format!("{who} got {message:?} twice"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// G8: who asked for no copy of its message gets none. (That the others get theirs: G10.)
+pub(super) fn g8_self_discard(sessions: &Sessions<'_>) -> Verdict {
+    for log in &sessions.logs {
+        for got in deliveries(log) {
+            if sessions.is_discarded_by(got.message, log.session) {
+                let (who, message) = (log.session, got.message);
+                let detail = format!("{who} got its {message:?} and wanted no copy");
+                return fail(Property::G8, got.step, detail);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// G9: a message to a private group alone reaches that session alone, and does reach it where both
+/// live on one daemon till the end. (That any session may send to any group: no check forbids it.)
+pub(super) fn g9_private_reaches_one(sessions: &Sessions<'_>) -> Verdict {
+    let mut reached: HashSet<Sent> = HashSet::new();
+    for log in &sessions.logs {
+        let own = log.session.to_name();
+        for got in deliveries(log) {
+            if let [only] = got.destinations {
+                if only.is_private() && *only != own {
+                    let (who, message) = (log.session, got.message);
+                    let detail = format!("{who} got {message:?} for {only}");
+                    return fail(Property::G9, got.step, detail);
+                }
+                reached.insert(got.message);
+            }
+        }
+    }
+    if !sessions.is_settled() {
+        return Ok(());
+    }
+    for log in sessions.logs.iter().filter(|log| !log.ended) {
+        for entry in log.entries {
+            let SessionEvent::Send { n, destinations, self_discard, .. } = &entry.event else {
+                continue;
+            };
+            let [only] = destinations.as_slice() else { continue };
+            let Ok(target) = PrivateGroup::parse(only.as_bytes()) else { continue };
+            let message = Sent { sender: log.session, n: *n };
+            let discarded = *self_discard && target == log.session;
+            let there = sessions.log(target).is_some_and(|log| !log.ended);
+            let near = target.daemon == log.session.daemon;
+            if there && near && !discarded && !reached.contains(&message) {
+                return fail(Property::G9, entry.step, format!("{message:?} never came to {only}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// G11: what a session saw that was thrown out is, in its last view of each group, the beginning of
+/// what the others saw there; and each of them sees it go once.
+pub(super) fn g11_killed_saw_a_prefix(sessions: &Sessions<'_>) -> Verdict {
+    for killed in sessions.logs.iter().filter(|log| log.killed) {
+        for (group, views) in &killed.views {
+            let Some(last) = views.last() else { continue };
+            for other in sessions.logs.iter().filter(|log| log.session != killed.session) {
+                let Some(theirs) = other.views.get(group) else { continue };
+                sees_go_once(sessions, killed, other, group)?;
+                let Some(shared) = theirs.iter().find(|view| view.id == last.id) else { continue };
+                let pair = [killed.session, other.session];
+                let mine = ordered(sessions, &last.messages, pair);
+                let all = ordered(sessions, &shared.messages, pair);
+                let common = mine.len().min(all.len());
+                if mine[..common] != all[..common] || (mine.len() > all.len() && shared.continues) {
+                    let (p, q) = (killed.session, other.session);
+                    let detail = format!("{p}, thrown out, saw no prefix of {q}'s {group}");
+                    return fail(Property::G11, last.step, detail);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn ordered(sessions: &Sessions<'_>, messages: &[Sent], pair: [PrivateGroup; 2]) -> Vec<Sent> {
+    let strong =
+        |m: &Sent| sessions.sent.get(m).is_some_and(|sent| sent.content.service >= Service::Fifo);
+    let kept = messages.iter().filter(|m| strong(m));
+    kept.filter(|m| !pair.iter().any(|who| sessions.is_discarded_by(**m, *who))).copied().collect()
+}
+
+fn sees_go_once(
+    sessions: &Sessions<'_>,
+    killed: &Log<'_>,
+    other: &Log<'_>,
+    group: &GroupName,
+) -> Verdict {
+    let views = &other.views[group];
+    let gone = |cause: &ViewCause| *cause == ViewCause::Disconnect(killed.session);
+    let mut goings = views.iter().filter(|view| gone(view.cause));
+    let (p, q) = (killed.session, other.session);
+    if let Some(again) = goings.nth(1) {
+        return fail(Property::G11, again.step, format!("{q} sees {p} go from {group} twice"));
+    }
+    let last = views.last().filter(|_| sessions.is_settled() && !other.ended);
+    match last.filter(|last| last.members.contains(&p)) {
+        Some(last) => fail(Property::G11, last.step, format!("{q} never sees {p} go from {group}")),
+        None => Ok(()),
+    }
+}
+
+/// G12: whatever path messages took, they come in the order of their sender, and behind those that
+/// it had seen when it sent them.
+pub(super) fn g12_sender_order(sessions: &Sessions<'_>) -> Verdict {
+    for log in &sessions.logs {
+        let mut newest: HashMap<PrivateGroup, u32> = HashMap::new();
+        for got in deliveries(log).filter(|got| got.content.service >= Service::Fifo) {
+            let Sent { sender, n } = got.message;
+            if newest.insert(sender, n).is_some_and(|newest| newest >= n) {
+                let detail = format!("{} got message {n} of {sender} too late", log.session);
+                return fail(Property::G12, got.step, detail);
+            }
+        }
+    }
+    let mut relation = Relation::default();
+    for log in &sessions.logs {
+        let causal = |content: &Content| content.service >= Service::Causal;
+        let mut got = relation.chain();
+        for entry in log.entries {
+            if let SessionEvent::Deliver { message, content, .. } = &entry.event {
+                if causal(content) {
+                    got.push(*message, entry.step);
+                }
+            }
+        }
+        // Each message that it sent is behind all that it had got and sent by then.
+        let mut known: Vec<Sent> = Vec::new();
+        for entry in log.entries {
+            match &entry.event {
+                SessionEvent::Deliver { message, content, .. } if causal(content) => {
+                    known.push(*message);
+                }
+                SessionEvent::Send { n, content, .. } if causal(content) => {
+                    let message = Sent { sender: log.session, n: *n };
+                    for before in known.drain(..) {
+                        let mut chain = relation.chain();
+                        chain.push(before, entry.step);
+                        chain.push(message, entry.step);
+                    }
+                    known.push(message);
+                }
+                _ => {}
+            }
+        }
+    }
+    relation.acyclic().or_else(|step| {
+        fail(Property::G12, step, "sessions got messages against their causes".to_owned())
+    })
+}
+
+/// G13: a message is on the same side of a view of its group at all who got both.
+pub(super) fn g13_same_side_of_views(sessions: &Sessions<'_>) -> Verdict {
+    type InView<'a> = (GroupId, &'a Log<'a>);
+    let mut first: HashMap<(&GroupName, Sent), Vec<InView<'_>>> = HashMap::new();
+    for log in &sessions.logs {
+        for (group, views) in &log.views {
+            for view in views {
+                for &message in &view.messages {
+                    let seen = first.entry((group, message)).or_default();
+                    for (id, other) in seen.iter() {
+                        let both = [(log, *id), (*other, view.id)];
+                        let met = |(log, id): (&Log<'_>, GroupId)| {
+                            log.views[group].iter().any(|view| view.id == id)
+                        };
+                        if *id != view.id && both.into_iter().all(met) {
+                            let (p, q) = (other.session, log.session);
+                            let detail = format!(
+                                "{p} and {q} got {message:?} in different views of {group}"
+                            );
+                            return fail(Property::G13, view.step, detail);
+                        }
+                    }
+                    seen.push((view.id, log));
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! L1 to L5: what must happen once faults have stopped.
+
+use crate::base::DaemonId;
+
+use super::history::{History, Log};
+use super::trace::{Ring, Trace};
+use super::{Property, Verdict, Violation};
+
+fn live<'a>(history: &'a History<'_>) -> impl Iterator<Item = &'a Log> {
+    history.logs.iter().filter(|log| log.ended.is_none())
+}
+
+fn component(trace: &Trace, daemon: DaemonId) -> Option<&Vec<DaemonId>> {
+    trace.ending.components.iter().find(|component| component.contains(&daemon))
+}
+
+/// L1: each component has one regular configuration with exactly its live daemons.
+pub(super) fn l1_one_configuration(history: &History<'_>) -> Verdict {
+    if !history.is_settled() {
+        return Ok(());
+    }
+    let fail = |detail| Err(Violation::new(Property::L1, None, detail));
+    for log in live(history) {
+        let Some(component) = component(history.trace, log.life.daemon) else { continue };
+        let mut component = component.clone();
+        component.sort_unstable();
+        let Some(last) = log.stays.last().filter(|last| last.transitional.is_none()) else {
+            return fail(format!("{} has no regular configuration", log.life));
+        };
+        if last.members != component {
+            let members: Vec<u32> = last.members.iter().map(|daemon| daemon.get()).collect();
+            return fail(format!("{} ends in {} of {members:?}", log.life, Ring(last.ring)));
+        }
+        for &daemon in &component {
+            let installed = history.installed(daemon, last.ring);
+            if installed.is_none_or(|(_, stay)| stay.transitional.is_some()) {
+                let ring = Ring(last.ring);
+                return fail(format!("{} ends in {ring}, d{} does not", log.life, daemon.get()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// L2: once settled, no configuration changes any more, whatever the load.
+pub(super) fn l2_no_change_without_fault(history: &History<'_>) -> Verdict {
+    quiet(history, Property::L2, |trace, log| component(trace, log.life.daemon).is_some())
+}
+
+/// L4: daemons that hear each other only in part come to rest as well, in whatever split.
+pub(super) fn l4_rest(history: &History<'_>) -> Verdict {
+    quiet(history, Property::L4, |trace, log| component(trace, log.life.daemon).is_none())
+}
+
+fn quiet(
+    history: &History<'_>,
+    property: Property,
+    counts: impl Fn(&Trace, &Log) -> bool,
+) -> Verdict {
+    if !history.is_settled() {
+        return Ok(());
+    }
+    let settled = history.trace.ending.settled;
+    for log in live(history).filter(|log| counts(history.trace, log)) {
+        if let Some(late) = log.stays.iter().find(|stay| stay.at > settled) {
+            let detail = format!("{} installs {} without a fault", log.life, Ring(late.ring));
+            return Err(Violation::new(property, Some(late.step), detail));
+        }
+    }
+    Ok(())
+}
+
+/// L3: a message that a live daemon accepted is delivered to it, and what is delivered in the last
+/// configuration is delivered to all of it.
+pub(super) fn l3_delivered(history: &History<'_>) -> Verdict {
+    if !history.is_settled() {
+        return Ok(());
+    }
+    let fail = |step, detail| Err(Violation::new(Property::L3, Some(step), detail));
+    for (number, message) in history.messages.iter().enumerate() {
+        let Some((_, step)) = message.submitted else { continue };
+        let origin = live(history).find(|log| log.life == message.id.origin);
+        if origin.is_some_and(|log| log.position(number).is_none()) {
+            return fail(step, format!("{} accepted and not delivered", message.id));
+        }
+    }
+    for log in live(history) {
+        let Some(last) = log.stays.last() else { continue };
+        for delivery in &log.deliveries[last.deliveries()] {
+            for other in live(history) {
+                let shares = other.stays.last().is_some_and(|theirs| theirs.ring == last.ring);
+                if shares && other.position(delivery.message).is_none() {
+                    let (p, q) = (log.life, other.life);
+                    let id = history.messages[delivery.message].id;
+                    return fail(delivery.step, format!("{p} delivered {id}, {q} did not"));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Bytes that a core may keep at the end beyond what it kept at rest: less than one message.
+const RETAINED_SLACK_BYTES: usize = 64 * 1024;
+
+/// L5: at the end each core keeps no more than it did at rest.
+pub(super) fn l5_memory(history: &History<'_>) -> Verdict {
+    for &(daemon, at_rest, at_end) in &history.trace.ending.retained {
+        if at_end > at_rest + RETAINED_SLACK_BYTES {
+            let daemon = daemon.get();
+            let detail = format!("d{daemon} keeps {at_end} bytes, {at_rest} at rest");
+            return Err(Violation::new(Property::L5, None, detail));
+        }
+    }
+    Ok(())
+}

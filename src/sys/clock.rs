@@ -1,0 +1,44 @@
+//! The clocks of the host.
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::base::Instant;
+
+/// The host's clocks. A core reads it once per turn and hands the result on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock;
+
+impl Clock {
+    /// Now, on `CLOCK_MONOTONIC`: the same clock in every process of the host.
+    pub fn read(self) -> Instant {
+        let now = clock_gettime(ClockId::Monotonic);
+        // Neither part is negative on this clock, and 2^64 nanoseconds are 584 years of uptime.
+        Instant::from_nanos(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
+    }
+
+    /// Seconds of wall time since 1970. May jump, also backwards.
+    pub fn wall_seconds(self) -> i64 {
+        clock_gettime(ClockId::Realtime).tv_sec
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn monotonic_clock_moves_on_and_never_back() {
+        let start = Clock.read();
+        let mut last = start;
+        while last == start {
+            let now = Clock.read();
+            assert!(now >= last);
+            last = now;
+        }
+    }
+
+    #[test]
+    fn wall_clock_is_after_this_was_written() {
+        assert!(Clock.wall_seconds() > 1_700_000_000);
+    }
+}

@@ -1,0 +1,131 @@
+//! The session for tokio: the same bytes, the same events.
+
+use std::io::Write;
+use std::time::Duration;
+
+use madrigal::client::tokio::Session;
+use madrigal::client::{ConnectError, Event, Options, ReceiveError, Reject, Service};
+use madrigal::wire::session::{Frame, kind};
+
+use crate::receive::message;
+use crate::replay::recordings;
+use crate::{daemon, line::line};
+
+fn data(event: &Event<'_>) -> Vec<u8> {
+    let Event::Message(message) = event else { panic!("{event:?}") };
+    message.data().to_vec()
+}
+
+async fn receive_all(session: &mut Session) -> Vec<String> {
+    let mut events = Vec::new();
+    loop {
+        match session.receive().await {
+            Ok(event) => events.push(line(&event)),
+            Err(ReceiveError::Closed) => return events,
+            Err(error) => panic!("{error} after {events:#?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn recorded_daemons_are_understood_over_both_transports() {
+    for (index, recording) in recordings().into_iter().enumerate() {
+        let script = recording.clone();
+        let piece = [usize::MAX, 100, 49][index % 3];
+        let daemon = if index % 2 == 0 {
+            daemon::unix(move |stream| script.play(stream, piece))
+        } else {
+            daemon::tcp("127.0.0.1", move |stream| script.play(stream, piece))
+        };
+        let mut session = Session::connect(&daemon.address, &recording.options()).await.unwrap();
+        recording.check(&receive_all(&mut session).await);
+        daemon.join();
+    }
+}
+
+#[tokio::test]
+async fn dropped_receive_loses_nothing() {
+    let daemon = daemon::unix(|mut stream| {
+        daemon::accept(&mut stream);
+        for number in 0..50 {
+            // Two writes for each frame, so that receives are dropped in mid-frame too.
+            let frame = message(&[number]);
+            let (first, second) = frame.split_at(number.into());
+            stream.write_all(first).unwrap();
+            stream.write_all(second).unwrap();
+        }
+    });
+    let mut session = Session::connect(&daemon.address, &Options::new()).await.unwrap();
+    let mut expected = 0;
+    loop {
+        let event = tokio::select! {
+            biased;
+            event = session.receive() => event,
+            () = tokio::task::yield_now() => continue,
+        };
+        match event {
+            Ok(event) => assert_eq!(data(&event), [expected]),
+            Err(ReceiveError::Closed) => break,
+            Err(error) => panic!("{error}"),
+        }
+        expected += 1;
+    }
+    assert_eq!(expected, 50);
+    daemon.join();
+}
+
+#[tokio::test]
+async fn sends_wait_for_a_daemon_that_reads_late() {
+    let (go, wait) = std::sync::mpsc::channel();
+    let daemon = daemon::unix(move |mut stream| {
+        daemon::accept(&mut stream);
+        wait.recv().unwrap();
+        daemon::read_to_end(stream)
+    });
+    let session = Session::connect(&daemon.address, &Options::new()).await.unwrap();
+    let (mut outbox, _inbox) = session.split();
+    outbox.join("g").await.unwrap();
+    let mut sent = 0;
+    let flood = async {
+        loop {
+            outbox.multicast(Service::Agreed, &["g"], 0, &[7; 50_000]).await.unwrap();
+            sent += 1;
+        }
+    };
+    // It comes to a stop, because the daemon does not read.
+    tokio::time::timeout(Duration::from_millis(100), flood).await.unwrap_err();
+    go.send(()).unwrap();
+    outbox.queue(Service::Agreed, &["g"], 0, b"last").await.unwrap();
+    outbox.disconnect().await.unwrap();
+    let bytes = daemon.join();
+    let mut rest = &bytes[..];
+    let mut kinds = Vec::new();
+    while let Some((frame, len)) = Frame::parse(rest).unwrap() {
+        kinds.push(frame.header.kind);
+        rest = &rest[len..];
+    }
+    assert!(rest.is_empty());
+    assert_eq!((kinds[0], kinds[kinds.len() - 1]), (kind::JOIN, kind::KILL));
+    // The one whose call was dropped was sent as a whole.
+    let messages = kinds.iter().filter(|&&kind| kind == kind::AGREED).count();
+    assert_eq!(messages, sent + 2);
+}
+
+#[tokio::test]
+async fn rejects_are_told() {
+    for reject in Reject::ALL {
+        let daemon = daemon::unix(move |mut stream| {
+            daemon::read_hello(&mut stream);
+            stream.write_all(&[reject.to_byte()]).unwrap();
+        });
+        let error = Session::connect(&daemon.address, &Options::new()).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Rejected(found) if found == reject), "{error}");
+        daemon.join();
+    }
+}
+
+#[tokio::test]
+async fn nobody_there_is_told() {
+    let error = Session::connect("unix:/nonexistent/daemon", &Options::new()).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Unreachable { .. }), "{error}");
+}
