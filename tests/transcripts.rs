@@ -10,8 +10,7 @@ mod support;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{ErrorKind, Write};
 
-use madrigal::wire::session::frame::kind;
-use madrigal::wire::session::{Frame, Header};
+use madrigal::wire::session::{Frame, Header, kind};
 use recorded::{Line, What};
 use support::{Connection, Daemon, Variant, variants};
 

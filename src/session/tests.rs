@@ -113,7 +113,7 @@ fn frame(sender: &str, kind: u32, group: &str, data: &[u8], order: ByteOrder) ->
         hint: emit_hint(7, order),
         data_len: data.len() as i32,
     };
-    let mut bytes = vec![0; 48];
+    let mut bytes = [0; 48];
     header.emit(bytes.first_chunk_mut().unwrap());
     let mut field = [0; GROUP_NAME_BYTES];
     field[..group.len()].copy_from_slice(group.as_bytes());

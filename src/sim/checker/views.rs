@@ -103,12 +103,12 @@ pub(super) fn g5_views_differ_by_their_cause(sessions: &Sessions<'_>) -> Verdict
                     return fail(Property::G5, &pair[1], detail);
                 }
             }
-            if let Some(ViewCause::Join(changed)) = views.first().map(|view| view.cause) {
-                if *changed != log.session {
-                    let who = log.session;
-                    let detail = format!("{who}'s first view of {group} is {changed}'s join");
-                    return fail(Property::G5, &views[0], detail);
-                }
+            if let Some(ViewCause::Join(changed)) = views.first().map(|view| view.cause)
+                && *changed != log.session
+            {
+                let who = log.session;
+                let detail = format!("{who}'s first view of {group} is {changed}'s join");
+                return fail(Property::G5, &views[0], detail);
             }
         }
     }
