@@ -239,7 +239,7 @@ pub struct DriverCounts {
     pub buffers_exhausted: u64,
     /// Receives that the kernel ended on its own, and were started again (io_uring).
     pub receives_restarted: u64,
-    /// Turns in which the completion queue had overflowed (io_uring). Nothing is lost; it costs.
+    /// Turns that found the completion queue overflowed (io_uring): it costs, but loses nothing.
     pub cq_overflows: u64,
     /// Connections accepted on the spare descriptor.
     pub overflows: u64,

@@ -1,7 +1,6 @@
 //! Byte streams recorded between Spread's own library and daemon: `tests/transcripts/*.jsonl`.
 
-// Each test program uses its own part.
-#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(dead_code, reason = "each test program uses its own part")]
 
 use std::path::PathBuf;
 

@@ -184,6 +184,13 @@ impl Client {
         self.input.drain(..len.min(self.input.len())).collect()
     }
 
+    /// The first byte that comes within this time, if one does.
+    pub(crate) fn try_receive_byte(&mut self, within: Duration) -> Option<u8> {
+        let deadline = Instant::now() + within;
+        while self.input.is_empty() && self.read(deadline) {}
+        (!self.input.is_empty()).then(|| self.input.remove(0))
+    }
+
     /// Waits for a frame; `None` if the end comes first, or nothing for a long time.
     pub(crate) fn try_receive(&mut self) -> Option<Frame> {
         self.receive_before(Instant::now() + PATIENCE)

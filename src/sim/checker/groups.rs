@@ -251,10 +251,10 @@ pub(super) fn g12_sender_order(sessions: &Sessions<'_>) -> Verdict {
         let causal = |content: &Content| content.service >= Service::Causal;
         let mut got = relation.chain();
         for entry in log.entries {
-            if let SessionEvent::Deliver { message, content, .. } = &entry.event {
-                if causal(content) {
-                    got.push(*message, entry.step);
-                }
+            if let SessionEvent::Deliver { message, content, .. } = &entry.event
+                && causal(content)
+            {
+                got.push(*message, entry.step);
             }
         }
         // Each message that it sent is behind all that it had got and sent by then.

@@ -112,10 +112,10 @@ impl Causal {
         let origins: HashMap<_, _> =
             history.logs.iter().enumerate().map(|(index, log)| (log.life, index)).collect();
         for (number, message) in history.messages.iter().enumerate() {
-            if message.service() >= Service::Causal {
-                if let Some(&origin) = origins.get(&message.id.origin) {
-                    sent[origin].push(number);
-                }
+            if message.service() >= Service::Causal
+                && let Some(&origin) = origins.get(&message.id.origin)
+            {
+                sent[origin].push(number);
             }
         }
         let mut rank = vec![None; history.messages.len()];

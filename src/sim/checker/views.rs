@@ -103,12 +103,12 @@ pub(super) fn g5_views_differ_by_their_cause(sessions: &Sessions<'_>) -> Verdict
                     return fail(Property::G5, &pair[1], detail);
                 }
             }
-            if let Some(ViewCause::Join(changed)) = views.first().map(|view| view.cause) {
-                if *changed != log.session {
-                    let who = log.session;
-                    let detail = format!("{who}'s first view of {group} is {changed}'s join");
-                    return fail(Property::G5, &views[0], detail);
-                }
+            if let Some(ViewCause::Join(changed)) = views.first().map(|view| view.cause)
+                && *changed != log.session
+            {
+                let who = log.session;
+                let detail = format!("{who}'s first view of {group} is {changed}'s join");
+                return fail(Property::G5, &views[0], detail);
             }
         }
     }
@@ -128,8 +128,8 @@ fn with(members: &BTreeSet<PrivateGroup>, one: &PrivateGroup) -> BTreeSet<Privat
 /// Whether the receiver's own set is made of whole daemons of the view before, and the rest of
 /// other daemons.
 ///
-/// Behind a transitional signal a join, leave or disconnect that was on its way is told as a network
-/// change too, so there one member may differ.
+/// Behind a transitional signal a join, leave or disconnect that was on its way is told as a
+/// network change too, so there one member may differ.
 fn whole_daemons(
     before: &BTreeSet<PrivateGroup>,
     own: &[PrivateGroup],
