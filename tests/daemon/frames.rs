@@ -64,7 +64,7 @@ fn header_that_lies_ends_its_session_and_no_other() {
     plainly(|daemon| {
         let mut watcher = watcher(daemon);
         for (n, order) in [ByteOrder::Little, ByteOrder::Big].into_iter().enumerate() {
-            let probe = Client::open(daemon, "probe").with_order(order);
+            let probe = Client::open(daemon, &format!("probe{n}")).with_order(order);
             for rule in 0..violations(&probe).len() {
                 let name = format!("v{n}{rule}");
                 let mut client = joined(daemon, &mut watcher, &name).with_order(order);
