@@ -311,8 +311,14 @@ fn text(field: &[u8]) -> String {
 /// What a client had sent in part when its connection ended was recorded at the end: puts it where
 /// it was sent, behind the last line of that connection that tells of no end.
 fn move_incomplete(lines: &mut Vec<Line>) {
-    let is_incomplete = |line: &Line| matches!(&line.what, What::Bytes { from_daemon: false, kind, .. } if kind == "incomplete");
-    let tells_of_end = |line: &Line| matches!(&line.what, What::Bytes { kind, .. } if ["eof", "reset", "reject"].contains(&kind.as_str()));
+    let is_incomplete = |line: &Line| match &line.what {
+        What::Bytes { from_daemon, kind, .. } => !from_daemon && kind == "incomplete",
+        _ => false,
+    };
+    let tells_of_end = |line: &Line| match &line.what {
+        What::Bytes { kind, .. } => ["eof", "reset", "reject"].contains(&kind.as_str()),
+        _ => false,
+    };
     while let Some(at) = (0..lines.len()).rev().find(|&at| {
         let line = &lines[at];
         is_incomplete(line)
