@@ -239,7 +239,7 @@ impl<S: Store> Sessions<S> {
         let State::Open { .. } = session.state else { return };
         let (messages, bytes) = (session.outbox.messages(), session.outbox.bytes());
         let stalled = session.sending_since.is_some_and(|since| turn - since >= STALLED_TURNS);
-        match self.setup.bounds.judge(messages, bytes, stalled) {
+        match self.setup.bounds.judge(messages, bytes, stalled, sender.is_some()) {
             Verdict::Fine => {}
             Verdict::Hold => {
                 if let Some(sender) = sender {

@@ -357,6 +357,19 @@ fn senders_are_held_back_until_the_slow_one_has_read() {
 }
 
 #[test]
+fn what_is_on_its_way_when_a_sender_is_held_drops_nobody() {
+    let mut core = Core::new(Bounds { hold_senders: true, ..BOUNDS });
+    let (slow, sender) = (core.open("a"), core.open("b"));
+    stall(&mut core, slow, sender, 1000);
+    assert!(core.request().is_none(), "it is still there");
+    assert_eq!(core.sessions.poll_hold(), Some(Hold::Begin(sender)));
+    // Nobody can be held back for a membership message.
+    let message = Heap.copy(&agreed("b", b"m")).unwrap();
+    core.sessions.handle_delivery(slow, &message, None);
+    assert_eq!(core.request(), Some((slow, Request::Disconnect)));
+}
+
+#[test]
 fn a_throttled_core_keeps_what_comes_and_goes_on_in_order() {
     let mut core = Core::new(BOUNDS);
     let id = core.open("a");

@@ -87,7 +87,7 @@ pub(crate) fn recordings() -> Vec<Recording> {
                     }
                 }
                 What::Received(line) => session.received.push(line),
-                What::Other => {}
+                What::Call(_) | What::Other => {}
             }
         }
         // Raw programs (R, V) and the Java library (J) print something else, or nothing.
