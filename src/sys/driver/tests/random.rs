@@ -111,6 +111,20 @@ impl Pair {
         rig.driver.send(self.key, slices.iter());
     }
 
+    fn describe(&self, rig: &mut Rig) -> String {
+        let sending = rig.driver.sending(self.key);
+        let seen = rig.seen(self.key);
+        format!(
+            "received {} of {}, sent {} of {}, ended {:?} of {}, sending {sending}",
+            seen.received.len(),
+            self.written.len(),
+            self.read.len(),
+            self.sent.len(),
+            seen.ended,
+            self.finished,
+        )
+    }
+
     /// Whether all that went in on either side came out on the other.
     fn is_done(&mut self, rig: &mut Rig) -> bool {
         self.read();
@@ -145,7 +159,14 @@ fn run(choice: Choice, steps: Vec<Step>) {
             Step::Of(stream, action) => pairs[stream].apply(&mut rig, action),
         }
     }
-    rig.until("all bytes", |rig| pairs.iter_mut().all(|pair| pair.is_done(rig)));
+    let deadline = Instant::now() + PATIENCE;
+    while !pairs.iter_mut().all(|pair| pair.is_done(&mut rig)) {
+        if Instant::now() > deadline {
+            let left: Vec<_> = pairs.iter().map(|pair| pair.describe(&mut rig)).collect();
+            panic!("not in time:\n{}\n{:?}", left.join("\n"), rig.driver);
+        }
+        rig.turn(Wait::For(Duration::from_millis(100)));
+    }
     for pair in &pairs {
         let seen = &rig.seen[&pair.key];
         assert!(seen.received == pair.written);
