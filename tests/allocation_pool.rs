@@ -1,5 +1,5 @@
 //! Proves that pool, slices and queues allocate nothing once they are warm, on either thread.
-#![allow(unsafe_code, reason = "a global allocator cannot be written without it")]
+#![allow(unsafe_code, reason = "only so can a global allocator be implemented")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

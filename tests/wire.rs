@@ -799,7 +799,9 @@ proptest! {
                 recorded::What::Bytes { from_daemon, kind, bytes, .. } => {
                     (from_daemon && kind == "message").then_some(bytes)
                 }
-                recorded::What::Received(_) | recorded::What::Other => None,
+                recorded::What::Received(_)
+                | recorded::What::Call(_)
+                | recorded::What::Other => None,
             })
             .collect();
         let bytes = pick.get(&frames);

@@ -210,8 +210,9 @@ pub enum Event<'a> {
     Sent {
         /// Where.
         stream: StreamKey,
-        /// Bytes handed to the kernel: all, or fewer where the stream broke on the way; then the
-        /// next send fails.
+        /// Bytes handed to the kernel: nearly always all of them. Fewer where the stream broke on
+        /// the way, which the next send tells, or the kernel cut the send short, as it does now
+        /// and then under load: the rest is for the owner to send.
         bytes: usize,
     },
     /// A send failed; no more can be sent.
