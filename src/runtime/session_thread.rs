@@ -54,6 +54,8 @@ impl<L: Link> SessionThread<L> {
         self.core.fire_timers();
         work += self.link.exchange(&mut self.core);
         work += self.core.transmit(&mut self.driver);
+        // In the same turn: the core may sleep after it.
+        self.link.release(&mut self.core);
         self.link.flush(&mut self.driver);
         self.tell(now, work);
         work

@@ -3,7 +3,7 @@
 use madrigal::wire::session::kind;
 
 use crate::plainly;
-use crate::support::{Client, until};
+use crate::support::{Client, Setup, drivers, until};
 
 #[test]
 fn name_is_free_once_its_session_is_over() {
@@ -73,7 +73,8 @@ fn group_id_is_the_same_for_all_members_and_never_comes_back() {
 #[test]
 fn two_thousand_members_are_listed_in_order_and_all_get_the_message() {
     const MEMBERS: usize = 2_000;
-    plainly(|daemon| {
+    for (&driver, cores) in drivers().iter().zip([1, 3]) {
+        let daemon = &Setup::new(driver).cores(cores).start();
         let mut first = Client::open(daemon, "first");
         first.join("g");
         first.receive();
@@ -107,5 +108,5 @@ fn two_thousand_members_are_listed_in_order_and_all_get_the_message() {
             assert_eq!(of_first.kind(), kind::REGULAR | kind::CAUSED_BY_DISCONNECT);
             assert_eq!(of_first.names().len(), left);
         }
-    });
+    }
 }
