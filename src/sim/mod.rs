@@ -1,3 +1,30 @@
-//! The simulator.
+//! A deterministic cluster in one thread and virtual time, with every fault that a network and
+//! machines can have, and a checker that judges what its daemons saw. `docs/testing.md` is its
+//! manual.
+//!
+//! ```text
+//! scenario.rs  draws a run from a seed     cluster.rs  event queue, daemons, traps
+//! workload.rs  what clients do             network.rs  loss, delay, partitions
+//! due.rs       what is done, what is due   host.rs     one machine
+//! core.rs      what is simulated           payload.rs  messages that tell who they are
+//! checker/     judges the trace            timeline.rs shows it
+//! ```
+
 pub mod checker;
+pub mod cluster;
+pub mod core;
+mod due;
+mod host;
+pub mod network;
+pub mod payload;
+pub mod report;
 pub mod rng;
+pub mod scenario;
+pub mod session;
+pub mod timeline;
+pub mod workload;
+
+pub use scenario::{Options, Run, run};
+
+#[cfg(test)]
+mod tests;

@@ -160,7 +160,7 @@ fn noise_ends_sessions_and_harms_nobody() {
             let changes = 1 + n * 4;
             for _ in 0..changes {
                 let at = random.index(bytes.len());
-                bytes[at] = random.next() as u8;
+                bytes[at] = random.bits() as u8;
             }
             // The daemon may close before it has read all.
             let _ = client.try_send(&bytes);

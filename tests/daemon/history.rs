@@ -138,11 +138,14 @@ fn views_are_the_same_everywhere(histories: &[History]) {
     }
 }
 
+/// What each member got in each view, by group and the two last parts of the view's id.
+type Stays<'a> = BTreeMap<(String, i32, i32), Vec<(&'a str, Vec<&'a Event>)>>;
+
 /// Whoever goes from one view of a group to the next has got the same messages to the group
 /// between them.
 fn members_of_a_view_get_the_same_in_it(histories: &[History], all: &[Vec<Event>]) {
     // By group, index of the view and of the next one: who, and what.
-    let mut stays: BTreeMap<(String, i32, i32), Vec<(&str, Vec<&Event>)>> = BTreeMap::new();
+    let mut stays = Stays::new();
     for (history, events) in histories.iter().zip(all) {
         let mut open: BTreeMap<&str, (i32, Vec<&Event>)> = BTreeMap::new();
         for event in events {

@@ -156,8 +156,8 @@ impl<'a> History<'a> {
     /// Groups of stays that moved from one regular configuration to the same next one together,
     /// according to each of them.
     pub(super) fn moves(&self) -> Vec<Vec<(&Log, &Stay)>> {
-        let mut moves: BTreeMap<(RingId, RingId, &[DaemonId]), Vec<(&Log, &Stay)>> =
-            BTreeMap::new();
+        type Movers<'a> = Vec<(&'a Log, &'a Stay)>;
+        let mut moves: BTreeMap<(RingId, RingId, &[DaemonId]), Movers<'_>> = BTreeMap::new();
         for log in &self.logs {
             for stay in &log.stays {
                 if let Some(next) = stay.next {

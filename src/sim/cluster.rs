@@ -1,0 +1,549 @@
+//! Daemons in one thread and virtual time: an event queue, and what each event does.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::base::{DaemonId, Instant, RingId, Service};
+
+use super::checker::trace::{DaemonEvent, DaemonLog, Ending, Entry, MessageId, SessionLog, Trace};
+use super::core::{Channel, Core, Output, Placement, Setup, Transmit, Tuning};
+pub use super::due::Action;
+use super::due::{Due, Happening};
+use super::host::Host;
+use super::network::{Network, Route, Weather};
+use super::payload::{content, message_of, payload};
+use super::rng::Rng;
+use super::timeline::{Note, Timeline};
+use super::workload::Workload;
+
+/// The cluster.
+pub struct Cluster<C> {
+    now: Instant,
+    queue: BinaryHeap<Reverse<Due>>,
+    order: u64,
+    /// The order at the moment when faults stopped.
+    calmed: u64,
+    hosts: Vec<Host<C>>,
+    /// The network between the daemons.
+    pub network: Network,
+    trace: Trace,
+    step: u64,
+    rng: Rng,
+    traps: Vec<Action>,
+    tuning: Tuning,
+    timeline: Timeline,
+    /// Events in a row without time passing, to find a core that wants to be called at once
+    /// for ever.
+    stuck: u32,
+}
+
+/// Events at one moment after which the cluster is taken to be in an endless loop.
+const STUCK_MAX: u32 = 200_000;
+
+impl<C: Core> Cluster<C> {
+    /// `daemons` machines without a daemon yet, in fair weather. Their ids are 1, 2, ...
+    pub fn new(daemons: usize, seed: u64, tuning: Tuning) -> Self {
+        let mut rng = Rng::new(seed);
+        let network = Network::new(daemons, Weather::FAIR, rng.fork());
+        let host = |index: usize| Host::new(DaemonId::new(index as u32 + 1));
+        Self {
+            now: Instant::ZERO,
+            queue: BinaryHeap::new(),
+            order: 0,
+            calmed: 0,
+            hosts: (0..daemons).map(host).collect(),
+            network,
+            trace: Trace::default(),
+            step: 0,
+            rng,
+            traps: Vec::new(),
+            tuning,
+            timeline: Timeline::default(),
+            stuck: 0,
+        }
+    }
+
+    /// The virtual time.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// How many machines there are.
+    pub fn hosts(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// Whether each live daemon has delivered as many messages of its own as it accepted.
+    pub fn is_drained(&self) -> bool {
+        let mut live = self.hosts.iter().filter(|host| host.core.is_some());
+        live.all(|host| host.returned == host.submitted)
+    }
+
+    /// The running core on machine `host`.
+    pub fn core(&self, host: usize) -> Option<&C> {
+        self.hosts[host].core.as_ref()
+    }
+
+    /// The name of the membership state of the daemon on `host`; empty where none runs.
+    pub fn state(&self, host: usize) -> &'static str {
+        self.hosts[host].core.as_ref().map_or("", Core::state)
+    }
+
+    /// The regular configuration that the daemon on `host` is in, once it has moved on to no
+    /// other.
+    pub fn ring(&self, host: usize) -> Option<(RingId, &[DaemonId])> {
+        self.hosts[host].ring.as_ref().map(|(ring, members)| (*ring, members.as_slice()))
+    }
+
+    /// Gives `host` another configuration file than the others have.
+    pub fn set_stranger(&mut self, host: usize) {
+        self.hosts[host].stranger = true;
+    }
+
+    /// Keeps what happens between the events of the trace, for a timeline.
+    pub fn record(&mut self) {
+        self.timeline.recording = true;
+    }
+
+    /// What was kept.
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// The trace so far.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// Adds a session's log.
+    pub fn push_session(&mut self, log: SessionLog) {
+        self.trace.sessions.push(log);
+    }
+
+    /// Lets `action` happen in a while.
+    pub fn schedule(&mut self, at: Instant, action: Action) {
+        self.push(at, Happening::Act(action));
+    }
+
+    /// Lets the clients of `host` behave so from now on.
+    pub fn set_workload(&mut self, host: usize, workload: Workload) {
+        self.hosts[host].habit += 1;
+        self.hosts[host].workload = workload;
+        self.next_submit(host);
+    }
+
+    /// Runs until `end`.
+    pub fn run_until(&mut self, end: Instant) {
+        while let Some(Reverse(due)) = self.queue.peek() {
+            if due.at > end {
+                break;
+            }
+            let Some(Reverse(due)) = self.queue.pop() else { break };
+            self.stuck = if due.at == self.now { self.stuck + 1 } else { 0 };
+            assert!(self.stuck < STUCK_MAX, "time stands still at {:?}", self.now);
+            self.now = due.at;
+            // What faults had in store is off once they are over.
+            if !(due.order < self.calmed && matches!(due.what, Happening::Act(_))) {
+                self.happen(due.what);
+            }
+        }
+        self.now = self.now.max(end);
+    }
+
+    /// Runs for `time`.
+    pub fn run_for(&mut self, time: Duration) {
+        self.run_until(self.now + time);
+    }
+
+    /// Runs until `done`, looking every `step`, for `bound` at most; whether it is done.
+    pub fn run_while(
+        &mut self,
+        step: Duration,
+        bound: Duration,
+        mut done: impl FnMut(&Self) -> bool,
+    ) -> bool {
+        let end = self.now + bound;
+        while !done(self) {
+            if self.now >= end {
+                return false;
+            }
+            self.run_for(step);
+        }
+        true
+    }
+
+    /// Does something to the cluster at once.
+    pub fn act(&mut self, action: Action) {
+        self.timeline.note(self.step, self.now, None, || Note::Action(action.clone()));
+        match action {
+            Action::Crash(host) => self.end(host, DaemonEvent::Crash),
+            Action::Stop(host) => self.stop(host),
+            Action::Start(host) => self.start(host),
+            Action::Pause(host, time) => {
+                let until = self.now + time;
+                self.hosts[host].paused_until = self.hosts[host].paused_until.max(until);
+                self.push(until, Happening::Resume { host });
+            }
+            Action::CrashIn(..) | Action::PartitionIn(..) => self.traps.push(action),
+            Action::Partition(parts) => self.network.partition(&parts),
+            Action::Link(from, to, up) => self.network.set_link(from, to, up),
+            Action::Heal => self.network.heal(),
+            Action::Weather(weather) => self.network.weather = weather,
+            Action::Stale => {
+                if let Some((channel, bytes)) = self.network.recall() {
+                    self.throw(channel, &bytes);
+                }
+            }
+            Action::Stranger => {
+                let (channel, bytes) = self.network.stranger();
+                self.throw(channel, &bytes);
+            }
+        }
+    }
+
+    /// Ends all that only scenarios do: traps, pauses, cut links, bad weather.
+    pub fn calm(&mut self) {
+        self.traps.clear();
+        self.order += 1;
+        self.calmed = self.order;
+        self.network.heal();
+        self.network.weather = Weather::FAIR;
+        for host in 0..self.hosts.len() {
+            if self.hosts[host].paused_until > self.now {
+                self.hosts[host].paused_until = self.now;
+                self.push(self.now, Happening::Resume { host });
+            }
+        }
+    }
+
+    /// Has a message submitted at `host`; whether it was accepted.
+    pub fn submit(&mut self, host: usize, service: Service, len: usize) -> bool {
+        let this = &mut self.hosts[host];
+        let message = MessageId { origin: this.life, n: this.submitted };
+        let Some(core) = &mut this.core else { return false };
+        let bytes = payload(message, len);
+        let accepted = core.submit(self.now, service, &bytes);
+        if accepted {
+            this.submitted += 1;
+            let content = content(service, &bytes);
+            self.log(host, DaemonEvent::Submit { message, content });
+        }
+        self.drain(host);
+        accepted
+    }
+
+    /// Ends the run: the trace with what its end must look like.
+    pub fn finish(mut self, ending: Ending) -> (Trace, Timeline) {
+        self.trace.ending = ending;
+        (self.trace, self.timeline)
+    }
+
+    fn push(&mut self, at: Instant, what: Happening) {
+        self.order += 1;
+        self.queue.push(Reverse(Due { at: at.max(self.now), order: self.order, what }));
+    }
+
+    fn log(&mut self, host: usize, event: DaemonEvent) {
+        self.step += 1;
+        let entry = Entry { step: self.step, at: self.now, event };
+        self.trace.daemons[self.hosts[host].log].entries.push(entry);
+    }
+
+    fn happen(&mut self, what: Happening) {
+        match what {
+            Happening::Arrive { to, channel, bytes } => self.arrive(to, channel, bytes),
+            Happening::Work { host, life } => {
+                if self.hosts[host].life.incarnation == life {
+                    self.work(host);
+                }
+            }
+            Happening::Timer { host, life } => {
+                if self.hosts[host].life.incarnation == life {
+                    self.timer(host);
+                }
+            }
+            Happening::Resume { host } => {
+                self.schedule_work(host);
+                self.rearm(host);
+            }
+            Happening::Submit { host, habit } => {
+                if self.hosts[host].habit == habit {
+                    if !self.is_paused(host) {
+                        self.burst(host);
+                    }
+                    self.next_submit(host);
+                }
+            }
+            Happening::Act(action) => self.act(action),
+            Happening::Unreachable { host, daemon } => {
+                let now = self.now;
+                if let Some(core) = &mut self.hosts[host].core {
+                    core.handle_unreachable(now, daemon);
+                    self.drain(host);
+                }
+            }
+        }
+    }
+
+    fn is_paused(&self, host: usize) -> bool {
+        self.hosts[host].paused_until > self.now
+    }
+
+    fn start(&mut self, host: usize) {
+        let daemons = (1..=self.hosts.len() as u32).map(DaemonId::new).collect();
+        let seed = self.rng.bits();
+        let this = &mut self.hosts[host];
+        if this.core.is_some() {
+            return;
+        }
+        if this.log != usize::MAX {
+            this.life.incarnation += 1;
+        }
+        let setup = Setup {
+            daemon: this.life.daemon,
+            daemons,
+            cluster: if this.stranger { 0xbad } else { 0xc1 },
+            seed,
+            incarnation: this.life.incarnation,
+            tuning: self.tuning.clone(),
+        };
+        this.core = Some(C::start(self.now, &setup));
+        this.log = self.trace.daemons.len();
+        this.submitted = 0;
+        this.returned = 0;
+        this.working = false;
+        this.armed = None;
+        this.paused_until = self.now;
+        let log = DaemonLog { life: this.life, entries: Vec::new() };
+        self.trace.daemons.push(log);
+        self.drain(host);
+    }
+
+    fn stop(&mut self, host: usize) {
+        let now = self.now;
+        if let Some(core) = &mut self.hosts[host].core {
+            core.handle_stop(now);
+            self.drain(host);
+            self.end(host, DaemonEvent::Stop);
+        }
+    }
+
+    fn end(&mut self, host: usize, event: DaemonEvent) {
+        if self.hosts[host].core.take().is_none() {
+            return;
+        }
+        self.log(host, event);
+        self.hosts[host].clear();
+    }
+
+    /// Sends `bytes` to everybody, from nobody.
+    fn throw(&mut self, channel: Channel, bytes: &Rc<[u8]>) {
+        for to in 0..self.hosts.len() {
+            let bytes = Rc::clone(bytes);
+            self.push(self.now, Happening::Arrive { to, channel, bytes });
+        }
+    }
+
+    fn arrive(&mut self, to: usize, channel: Channel, bytes: Rc<[u8]>) {
+        let room = self.network.weather.buffer_bytes;
+        self.hosts[to].receive(channel, bytes, room);
+        self.schedule_work(to);
+    }
+
+    fn schedule_work(&mut self, host: usize) {
+        let paused = self.is_paused(host);
+        let this = &mut self.hosts[host];
+        let waiting = this.inbox.iter().any(|inbox| !inbox.is_empty());
+        if waiting && !this.working && !paused && this.core.is_some() {
+            this.working = true;
+            let life = this.life.incarnation;
+            let at = self.now + Duration::from_nanos(self.network.weather.work_ns);
+            self.push(at, Happening::Work { host, life });
+        }
+    }
+
+    fn work(&mut self, host: usize) {
+        self.hosts[host].working = false;
+        if self.is_paused(host) {
+            return;
+        }
+        let first = if self.rng.chance(500) { Channel::Token } else { Channel::Data };
+        let this = &mut self.hosts[host];
+        if let Some((channel, bytes)) = this.take(first)
+            && let Some(core) = &mut this.core
+        {
+            core.handle_packet(self.now, channel, &bytes);
+            self.drain(host);
+        }
+        self.schedule_work(host);
+    }
+
+    fn timer(&mut self, host: usize) {
+        let now = self.now;
+        if self.is_paused(host) {
+            self.hosts[host].armed = None;
+            return;
+        }
+        let this = &mut self.hosts[host];
+        if this.armed != Some(now) {
+            return;
+        }
+        this.armed = None;
+        let Some(core) = &mut this.core else { return };
+        if core.poll_timeout().is_some_and(|deadline| deadline <= now) {
+            core.handle_timeout(now);
+            self.drain(host);
+        } else {
+            self.rearm(host);
+        }
+    }
+
+    fn rearm(&mut self, host: usize) {
+        let paused = self.is_paused(host);
+        let this = &mut self.hosts[host];
+        let Some(deadline) = this.core.as_ref().and_then(Core::poll_timeout) else { return };
+        let deadline = deadline.max(self.now);
+        if paused || this.armed.is_some_and(|armed| armed <= deadline) {
+            return;
+        }
+        this.armed = Some(deadline);
+        let life = this.life.incarnation;
+        self.push(deadline, Happening::Timer { host, life });
+    }
+
+    fn next_submit(&mut self, host: usize) {
+        let this = &self.hosts[host];
+        let habit = this.habit;
+        if let Some(gap) = this.workload.next_gap(&mut self.rng) {
+            self.push(self.now + gap, Happening::Submit { host, habit });
+        }
+    }
+
+    fn burst(&mut self, host: usize) {
+        let messages = self.hosts[host].workload.burst(&mut self.rng);
+        for (service, len) in messages {
+            if !self.submit(host, service, len) {
+                break;
+            }
+        }
+    }
+
+    /// Takes all outputs of a core, as a daemon does after each input.
+    fn drain(&mut self, host: usize) {
+        let mut cut = false;
+        loop {
+            self.spring_traps(host);
+            let Some(core) = &mut self.hosts[host].core else { return };
+            if let Some(transmit) = core.poll_transmit() {
+                for placement in &transmit.places {
+                    self.placed(host, placement);
+                }
+                cut = cut || self.network.cuts_tail();
+                if !cut {
+                    self.transmit(host, &transmit);
+                }
+            } else if let Some(output) = core.poll_output() {
+                self.output(host, output);
+            } else {
+                break;
+            }
+        }
+        self.rearm(host);
+    }
+
+    /// Does what is to happen in a certain state of the daemon on `host`, once it is there.
+    fn spring_traps(&mut self, host: usize) {
+        let Some(core) = &self.hosts[host].core else { return };
+        let state = core.state();
+        if self.hosts[host].state == state {
+            return;
+        }
+        self.hosts[host].state = state;
+        self.timeline.note(self.step, self.now, Some(host), || Note::State(state));
+        let sprung = self.traps.iter().position(|trap| match trap {
+            Action::CrashIn(whom, wanted) => {
+                *wanted == state && whom.is_none_or(|whom| whom == host)
+            }
+            Action::PartitionIn(_, wanted) => *wanted == state,
+            _ => false,
+        });
+        match sprung.map(|index| self.traps.remove(index)) {
+            Some(Action::PartitionIn(parts, _)) => self.act(Action::Partition(parts)),
+            // Not at once: somewhere in what the state begins with.
+            Some(_) if self.rng.chance(300) => self.act(Action::Crash(host)),
+            Some(_) => {
+                let at = self.now + Duration::from_nanos(self.rng.below(300_000));
+                self.schedule(at, Action::Crash(host));
+            }
+            None => {}
+        }
+    }
+
+    fn transmit(&mut self, from: usize, transmit: &Transmit) {
+        let sender = self.hosts[from].life.daemon;
+        self.timeline.note(self.step, self.now, Some(from), || {
+            Note::Transmit(transmit.to, transmit.channel, transmit.bytes.len())
+        });
+        if !self.hosts[from].stranger {
+            self.network.record(transmit.channel, &transmit.bytes);
+        }
+        for to in 0..self.hosts.len() {
+            let receiver = self.hosts[to].life.daemon;
+            if transmit.to.is_some_and(|only| only != receiver) || receiver == sender {
+                continue;
+            }
+            let multicast = transmit.to.is_none();
+            let route = Route { from, to, channel: transmit.channel, multicast };
+            self.refuse(route, receiver);
+            for arrival in self.network.carry(self.now, route, &transmit.bytes) {
+                // The kernel's checksum finds what is not intact; what it may miss is for keys.
+                let (channel, bytes) = (route.channel, arrival.bytes);
+                if arrival.intact || !C::is_packet(channel, &bytes) {
+                    self.push(arrival.at, Happening::Arrive { to, channel, bytes });
+                }
+            }
+        }
+    }
+
+    /// A machine that is up and has no daemon says so to those who send to it alone.
+    fn refuse(&mut self, route: Route, receiver: DaemonId) {
+        let gone = self.hosts[route.to].core.is_none();
+        let hears = self.network.hears(route.from, route.to);
+        let both = hears && self.network.hears(route.to, route.from);
+        if gone && both && !route.multicast && !self.rng.chance(200) {
+            let at = self.now + Duration::from_nanos(self.network.weather.latency_ns.0 * 2);
+            self.push(at, Happening::Unreachable { host: route.from, daemon: receiver });
+        }
+    }
+
+    fn placed(&mut self, host: usize, placement: &Placement) {
+        let message = message_of(&placement.payload).expect("a core places what it was given");
+        self.log(host, DaemonEvent::Init { message, place: placement.place });
+    }
+
+    fn output(&mut self, host: usize, output: Output) {
+        let event = match output {
+            Output::Regular { ring, members } => {
+                self.hosts[host].ring = Some((ring, members.clone()));
+                DaemonEvent::Regular { ring, members }
+            }
+            Output::Transitional { members } => {
+                self.hosts[host].ring = None;
+                DaemonEvent::Transitional { members }
+            }
+            Output::Placed(placement) => return self.placed(host, &placement),
+            Output::Message { payload, service, place } => {
+                let Some(message) = message_of(&payload) else {
+                    panic!("d{} delivers {} bytes", host + 1, payload.len());
+                };
+                if message.origin == self.hosts[host].life {
+                    self.hosts[host].returned += 1;
+                }
+                DaemonEvent::Deliver { message, content: content(service, &payload), place }
+            }
+        };
+        self.log(host, event);
+    }
+}

@@ -1,0 +1,134 @@
+//! The face that the simulator needs of an ordering core, so that it can be tried on a toy.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::base::{DaemonId, Instant, RingId, Service};
+
+use super::checker::trace::Place;
+
+/// One daemon's ordering core, as one life of it runs in the simulator.
+pub trait Core: Sized {
+    /// Starts it.
+    fn start(now: Instant, setup: &Setup) -> Self;
+
+    /// Takes a message; `false` where it wants no more for now.
+    fn submit(&mut self, now: Instant, service: Service, payload: &[u8]) -> bool;
+
+    /// Takes a datagram.
+    fn handle_packet(&mut self, now: Instant, channel: Channel, bytes: &[u8]);
+
+    /// Takes the passing of its deadline.
+    fn handle_timeout(&mut self, now: Instant);
+
+    /// Takes the news that nothing listens at `daemon`.
+    fn handle_unreachable(&mut self, now: Instant, daemon: DaemonId);
+
+    /// Says goodbye; what it still wants to send is taken, then it is gone.
+    fn handle_stop(&mut self, now: Instant);
+
+    /// The next datagram that it wants to send.
+    fn poll_transmit(&mut self) -> Option<Transmit>;
+
+    /// The next thing that it has to say to those above.
+    fn poll_output(&mut self) -> Option<Output>;
+
+    /// When it wants to be called next.
+    fn poll_timeout(&self) -> Option<Instant>;
+
+    /// The name of its membership state.
+    fn state(&self) -> &'static str;
+
+    /// Bytes of messages that it keeps.
+    fn retained(&self) -> usize;
+
+    /// Whether `bytes` of `channel` read as a packet of `daemon`, by their form alone.
+    fn is_packet(channel: Channel, bytes: &[u8]) -> bool;
+}
+
+/// What a core must know at start.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Which daemon it is.
+    pub daemon: DaemonId,
+    /// All daemons of the configuration file.
+    pub daemons: Vec<DaemonId>,
+    /// Identity of the cluster.
+    pub cluster: u64,
+    /// For what it needs to draw by lot.
+    pub seed: u64,
+    /// Lives of this daemon before; greater than in each of them.
+    pub incarnation: u32,
+    /// How it is tuned.
+    pub tuning: Tuning,
+}
+
+/// Settings that make rare branches common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// After how long without a token a daemon is taken for failed.
+    pub failure_timeout: Duration,
+    /// Packets that may be unacknowledged in the ring.
+    pub window_packets: u32,
+    /// Bytes of the largest datagram.
+    pub datagram_bytes: usize,
+}
+
+/// The socket of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Channel {
+    /// Messages, joins, and all the rest.
+    Data,
+    /// The token's own.
+    Token,
+}
+
+/// A datagram on its way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Its receiver; all others where there is none.
+    pub to: Option<DaemonId>,
+    /// Socket.
+    pub channel: Channel,
+    /// Content.
+    pub bytes: Rc<[u8]>,
+    /// Messages of the sender's own that get their place by it.
+    pub places: Vec<Placement>,
+}
+
+/// A message of a daemon's own, and the place that it got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The message's payload, or enough of its beginning to know it by.
+    pub payload: Vec<u8>,
+    /// Where the order has it.
+    pub place: Place,
+}
+
+/// What a core has to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// A regular configuration.
+    Regular {
+        /// Its ring.
+        ring: RingId,
+        /// Its daemons.
+        members: Vec<DaemonId>,
+    },
+    /// A transitional configuration.
+    Transitional {
+        /// Its daemons.
+        members: Vec<DaemonId>,
+    },
+    /// A message of this daemon got its place without being sent.
+    Placed(Placement),
+    /// A message is delivered.
+    Message {
+        /// Content.
+        payload: Vec<u8>,
+        /// Guarantee.
+        service: Service,
+        /// Where the order has it.
+        place: Place,
+    },
+}

@@ -1,0 +1,88 @@
+//! One machine of a cluster: its receive buffers, and the daemon on it while one runs.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use crate::base::{DaemonId, Instant, RingId};
+
+use super::checker::trace::Life;
+use super::core::{Channel, Core};
+use super::workload::Workload;
+
+/// One machine with, while it runs, one daemon on it.
+pub(super) struct Host<C> {
+    pub(super) life: Life,
+    pub(super) core: Option<C>,
+    /// Index of its log in the trace.
+    pub(super) log: usize,
+    pub(super) inbox: [VecDeque<Rc<[u8]>>; 2],
+    pub(super) inbox_bytes: [usize; 2],
+    /// A `Work` is due.
+    pub(super) working: bool,
+    pub(super) paused_until: Instant,
+    /// The moment of the `Timer` that is due.
+    pub(super) armed: Option<Instant>,
+    pub(super) state: &'static str,
+    pub(super) submitted: u32,
+    /// Messages of its own that it has delivered.
+    pub(super) returned: u32,
+    pub(super) ring: Option<(RingId, Vec<DaemonId>)>,
+    pub(super) workload: Workload,
+    /// Counts changes of the workload, so that old ticks are known.
+    pub(super) habit: u64,
+    /// Its configuration file is another one.
+    pub(super) stranger: bool,
+}
+
+impl<C: Core> Host<C> {
+    pub(super) fn new(daemon: DaemonId) -> Self {
+        Self {
+            life: Life { daemon, incarnation: 0 },
+            core: None,
+            log: usize::MAX,
+            inbox: [VecDeque::new(), VecDeque::new()],
+            inbox_bytes: [0; 2],
+            working: false,
+            paused_until: Instant::ZERO,
+            armed: None,
+            state: "",
+            submitted: 0,
+            returned: 0,
+            ring: None,
+            workload: Workload::silent(),
+            habit: 0,
+            stranger: false,
+        }
+    }
+
+    /// Puts a datagram into a receive buffer of `room` bytes, if a daemon has it open.
+    pub(super) fn receive(&mut self, channel: Channel, bytes: Rc<[u8]>, room: usize) {
+        let held = &mut self.inbox_bytes[channel as usize];
+        if self.core.is_some() && *held + bytes.len() <= room {
+            *held += bytes.len();
+            self.inbox[channel as usize].push_back(bytes);
+        }
+    }
+
+    /// The next datagram; of both sockets, `first`'s if there is one.
+    pub(super) fn take(&mut self, first: Channel) -> Option<(Channel, Rc<[u8]>)> {
+        let second = match first {
+            Channel::Data => Channel::Token,
+            Channel::Token => Channel::Data,
+        };
+        let channel = [first, second]
+            .into_iter()
+            .find(|channel| !self.inbox[*channel as usize].is_empty())?;
+        let bytes = self.inbox[channel as usize].pop_front()?;
+        self.inbox_bytes[channel as usize] -= bytes.len();
+        Some((channel, bytes))
+    }
+
+    /// Forgets what the daemon had, once it is gone.
+    pub(super) fn clear(&mut self) {
+        self.inbox.iter_mut().for_each(VecDeque::clear);
+        self.inbox_bytes = [0; 2];
+        self.ring = None;
+        self.state = "";
+    }
+}

@@ -1,0 +1,313 @@
+//! Runs drawn by lot: how many daemons, how tuned, what befalls them, and how it ends.
+
+use std::time::Duration;
+
+use crate::base::{DaemonId, Instant};
+
+use super::checker::trace::{Ending, Trace};
+use super::checker::{Violation, check};
+use super::cluster::{Action, Cluster};
+use super::core::{Core, Tuning};
+use super::network::Weather;
+use super::rng::Rng;
+use super::timeline::Timeline;
+use super::workload::Workload;
+
+/// Names of the membership states, in which scenarios crash daemons.
+pub const STATES: [&str; 4] = ["operational", "gather", "commit", "recovery"];
+
+/// What a run is asked to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Daemons; by lot where there is none.
+    pub daemons: Option<usize>,
+    /// Virtual time of the faults; by lot where there is none.
+    pub faults: Option<Duration>,
+    /// Keep a timeline.
+    pub timeline: bool,
+}
+
+/// A run that was made.
+pub struct Run {
+    /// What daemons saw.
+    pub trace: Trace,
+    /// How it came about.
+    pub timeline: Timeline,
+    /// What the checker says.
+    pub verdict: Result<(), Violation>,
+    /// Virtual time of the whole run.
+    pub time: Duration,
+}
+
+/// Longest time from the last fault to rest, in failure timeouts.
+const SETTLE_TIMEOUTS: u32 = 200;
+
+/// Longest time until all that was accepted is delivered, in failure timeouts.
+const DRAIN_TIMEOUTS: u32 = 1_000;
+
+/// How long a settled cluster is watched, under load and idle, in failure timeouts.
+const WATCH_TIMEOUTS: u32 = 10;
+
+/// Makes the run that belongs to `seed`.
+pub fn run<C: Core>(seed: u64, options: &Options) -> Run {
+    let mut rng = Rng::new(seed ^ 0x6d61_6472_6967_616c);
+    let plan = Plan::random(&mut rng, options);
+    let mut cluster: Cluster<C> = Cluster::new(plan.daemons, rng.bits(), plan.tuning.clone());
+    if options.timeline {
+        cluster.record();
+    }
+    plan.carry_out(&mut cluster);
+    let ending = end(&mut cluster, &plan, &mut rng);
+    let time = cluster.now().since(Instant::ZERO);
+    let (trace, timeline) = cluster.finish(ending);
+    let verdict = check(&trace);
+    Run { trace, timeline, verdict, time }
+}
+
+/// What befalls the cluster until faults stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Machines.
+    pub daemons: usize,
+    /// How the daemons are tuned.
+    pub tuning: Tuning,
+    /// The last machine has a daemon with another configuration file.
+    pub stranger: bool,
+    /// The clients of each machine.
+    pub workloads: Vec<Workload>,
+    /// What happens when.
+    pub actions: Vec<(Instant, Action)>,
+    /// When faults stop.
+    pub end: Instant,
+    /// The links that stay cut one way, for good.
+    pub one_way: Vec<(usize, usize)>,
+}
+
+impl Plan {
+    /// Draws a plan.
+    pub fn random(rng: &mut Rng, options: &Options) -> Self {
+        let daemons = options.daemons.unwrap_or_else(|| match rng.below(10) {
+            0 => 1,
+            1..=6 => rng.within(2..6) as usize,
+            7 | 8 => rng.within(6..9) as usize,
+            _ => rng.within(9..13) as usize,
+        });
+        let tuning = Tuning {
+            failure_timeout: Duration::from_millis(rng.within(5..60)),
+            window_packets: *rng.pick(&[2, 5, 20, 200]),
+            datagram_bytes: *rng.pick(&[600, 1_432, 8_900]),
+        };
+        let length =
+            options.faults.unwrap_or_else(|| tuning.failure_timeout * rng.within(4..60) as u32);
+        let end = Instant::ZERO + length;
+        let one_way = match rng.below(25) {
+            0 if daemons > 1 => vec![(rng.index(daemons), rng.index(daemons))],
+            _ => Vec::new(),
+        };
+        let mut plan = Self {
+            daemons,
+            tuning,
+            stranger: daemons > 2 && rng.chance(50),
+            workloads: workloads(rng, daemons),
+            actions: Vec::new(),
+            end,
+            one_way,
+        };
+        plan.starts(rng);
+        let faults = rng.below(2 + length.as_nanos() as u64 / 20_000_000);
+        for _ in 0..faults {
+            let at = Instant::from_nanos(rng.below(length.as_nanos() as u64));
+            plan.fault(rng, at);
+        }
+        plan
+    }
+
+    fn starts(&mut self, rng: &mut Rng) {
+        let spread = *rng.pick(&[0, 1_000, 3_000_000, 100_000_000]);
+        for host in 0..self.daemons {
+            let at = Instant::from_nanos(rng.below(spread + 1));
+            self.actions.push((at.min(self.end), Action::Start(host)));
+        }
+        if rng.chance(700) {
+            let at = Instant::from_nanos(rng.below(50_000_000));
+            self.actions.push((at.min(self.end), Action::Weather(Weather::random(rng))));
+        }
+    }
+
+    /// Adds one fault, and what it brings with it.
+    fn fault(&mut self, rng: &mut Rng, at: Instant) {
+        let host = rng.index(self.daemons);
+        let timeout = self.tuning.failure_timeout.as_nanos() as u64;
+        let soon =
+            |rng: &mut Rng, range: u64| at + Duration::from_nanos(rng.below(range * timeout));
+        match rng.below(14) {
+            0 | 1 => {
+                self.actions.push((at, Action::Crash(host)));
+                let back = soon(rng, 3);
+                self.actions.push((back, Action::Start(host)));
+            }
+            2 => {
+                self.actions.push((at, Action::Stop(host)));
+                let back = soon(rng, 6);
+                self.actions.push((back, Action::Start(host)));
+            }
+            3 | 4 => {
+                let whom = rng.chance(500).then_some(host);
+                self.actions.push((at, Action::CrashIn(whom, STATES[rng.index(STATES.len())])));
+                for host in 0..self.daemons {
+                    let back = soon(rng, 6);
+                    self.actions.push((back, Action::Start(host)));
+                }
+            }
+            5 | 6 => {
+                let parts = parts(rng, self.daemons);
+                self.actions.push((at, Action::Partition(parts)));
+                let back = soon(rng, 8);
+                self.actions.push((back, Action::Heal));
+            }
+            7 => {
+                let parts = parts(rng, self.daemons);
+                self.actions
+                    .push((at, Action::PartitionIn(parts, STATES[rng.index(STATES.len())])));
+                let back = soon(rng, 8);
+                self.actions.push((back, Action::Heal));
+            }
+            8 => {
+                // Overlapping partitions: links cut and restored one by one, one way.
+                for _ in 0..rng.within(1..6) {
+                    let (from, to) = (rng.index(self.daemons), rng.index(self.daemons));
+                    self.actions.push((at, Action::Link(from, to, false)));
+                    let back = soon(rng, 8);
+                    self.actions.push((back, Action::Link(from, to, true)));
+                }
+            }
+            9 | 10 => {
+                let long = rng.chance(100);
+                let nanos = if long { 30_000_000_000 } else { rng.below(6 * timeout) };
+                self.actions.push((at, Action::Pause(host, Duration::from_nanos(nanos))));
+                if long && rng.chance(500) {
+                    self.end = self.end.max(at + Duration::from_nanos(nanos));
+                }
+            }
+            11 => self.actions.push((at, Action::Weather(Weather::random(rng)))),
+            12 => {
+                for _ in 0..rng.within(1..10) {
+                    let when = soon(rng, 2);
+                    self.actions.push((when, Action::Stale));
+                }
+            }
+            _ => self.actions.push((at, Action::Stranger)),
+        }
+    }
+
+    /// Lets it all happen.
+    pub fn carry_out<C: Core>(&self, cluster: &mut Cluster<C>) {
+        if self.stranger {
+            cluster.set_stranger(self.daemons - 1);
+        }
+        for (at, action) in &self.actions {
+            if *at <= self.end {
+                cluster.schedule(*at, action.clone());
+            }
+        }
+        for (host, workload) in self.workloads.iter().enumerate() {
+            cluster.set_workload(host, workload.clone());
+        }
+        cluster.run_until(self.end);
+    }
+}
+
+fn workloads(rng: &mut Rng, daemons: usize) -> Vec<Workload> {
+    let common = Workload::random(rng);
+    (0..daemons)
+        .map(|_| match rng.below(4) {
+            0 => Workload::silent(),
+            1 => Workload::random(rng),
+            _ => common.clone(),
+        })
+        .collect()
+}
+
+/// Two to four parts, by lot.
+fn parts(rng: &mut Rng, daemons: usize) -> Vec<usize> {
+    let count = rng.within(2..5) as usize;
+    (0..daemons).map(|_| rng.index(count)).collect()
+}
+
+/// Ends the faults and watches what comes of it.
+fn end<C: Core>(cluster: &mut Cluster<C>, plan: &Plan, rng: &mut Rng) -> Ending {
+    cluster.calm();
+    for &(from, to) in &plan.one_way {
+        cluster.network.set_link(from, to, false);
+    }
+    // Some of the dead stay dead; one at least lives.
+    for host in 0..cluster.hosts() {
+        if host == 0 || rng.chance(800) {
+            cluster.act(Action::Start(host));
+        }
+    }
+    let calm = cluster.now();
+    let components = components(cluster, plan);
+    let timeout = plan.tuning.failure_timeout;
+    let formed = |cluster: &Cluster<C>| components.iter().all(|part| is_formed(cluster, part));
+    let bound = timeout * SETTLE_TIMEOUTS;
+    let on_time = cluster.run_while(timeout, bound, formed);
+    if on_time && !plan.one_way.is_empty() {
+        // Who hears another in part takes all the time there is.
+        cluster.run_until(calm + bound);
+    }
+    cluster.run_for(timeout);
+    let settled = cluster.now();
+    silence(cluster);
+    cluster.run_while(timeout, timeout * DRAIN_TIMEOUTS, Cluster::is_drained);
+    cluster.run_for(timeout * WATCH_TIMEOUTS);
+    let at_rest = retained(cluster);
+    for (host, workload) in plan.workloads.iter().enumerate() {
+        cluster.set_workload(host, workload.clone());
+    }
+    cluster.run_for(timeout * WATCH_TIMEOUTS);
+    silence(cluster);
+    cluster.run_while(timeout, timeout * DRAIN_TIMEOUTS, Cluster::is_drained);
+    cluster.run_for(timeout * WATCH_TIMEOUTS);
+    let at_end = retained(cluster);
+    let retained = at_rest.into_iter().zip(at_end);
+    let retained = retained.map(|((daemon, rest), (_, end))| (daemon, rest, end)).collect();
+    Ending { calm: Some(calm), settled, components, retained }
+}
+
+fn silence<C: Core>(cluster: &mut Cluster<C>) {
+    for host in 0..cluster.hosts() {
+        cluster.set_workload(host, Workload::silent());
+    }
+}
+
+fn daemon(host: usize) -> DaemonId {
+    DaemonId::new(host as u32 + 1)
+}
+
+fn retained<C: Core>(cluster: &Cluster<C>) -> Vec<(DaemonId, usize)> {
+    let live = (0..cluster.hosts()).filter_map(|host| Some((daemon(host), cluster.core(host)?)));
+    live.map(|(daemon, core)| (daemon, core.retained())).collect()
+}
+
+/// Live daemons that hear each other; the stranger is alone, and where links stay cut nothing is
+/// said.
+fn components<C: Core>(cluster: &Cluster<C>, plan: &Plan) -> Vec<Vec<DaemonId>> {
+    if plan.one_way.iter().any(|(from, to)| from != to) {
+        return Vec::new();
+    }
+    let live = |host: &usize| cluster.core(*host).is_some();
+    let stranger = plan.stranger.then_some(plan.daemons - 1);
+    let main = (0..cluster.hosts()).filter(live).filter(|host| Some(*host) != stranger);
+    let mut components = vec![main.map(daemon).collect()];
+    components.extend(stranger.filter(live).map(|host| vec![daemon(host)]));
+    components
+}
+
+fn is_formed<C: Core>(cluster: &Cluster<C>, component: &[DaemonId]) -> bool {
+    let mut rings = component.iter().map(|daemon| cluster.ring(daemon.get() as usize - 1));
+    let Some(Some((ring, members))) = rings.next() else { return false };
+    let mut members = members.to_vec();
+    members.sort_unstable();
+    members == component && rings.all(|other| other.is_some_and(|(other, _)| other == ring))
+}
