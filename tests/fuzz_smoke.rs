@@ -69,7 +69,7 @@ fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut Rng) {
     let len = random.index((input.len() - at).min(200)) + 1;
     match random.below(8) {
         0 => input[at] ^= 1 << random.below(8),
-        1 => input[at] = random.next() as u8,
+        1 => input[at] = random.bits() as u8,
         2 => input.truncate(at + 1),
         3 => drop(input.drain(at..at + len)),
         4 => {

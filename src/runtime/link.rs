@@ -114,6 +114,10 @@ impl Link for Local {
         false
     }
 
+    fn is_held_up(&self) -> bool {
+        self.ring.is_blocked()
+    }
+
     fn release(&mut self, core: &mut SessionCore) {
         self.acceptor.released(core.take_closed());
     }
