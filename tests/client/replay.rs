@@ -90,8 +90,12 @@ pub(crate) fn recordings() -> Vec<Recording> {
                 What::Call(_) | What::Other => {}
             }
         }
-        // Raw programs (R, V) and the Java library (J) print something else, or nothing.
-        let library = |conn: &str| !conn.starts_with(['R', 'V', 'J']);
+        // Raw programs (R, V), the Java library (J) and the flush library (F1 to F4) print
+        // something else, or nothing.
+        let library = |conn: &str| {
+            let is_flush = conn.starts_with('F') && conn.len() > 1;
+            !is_flush && !conn.starts_with(['R', 'V', 'J'])
+        };
         let complete = |session: &Recording| !session.accept.is_empty();
         all.extend(
             sessions
