@@ -27,6 +27,9 @@ pub(super) trait Link {
     /// Lets others take the place of sessions whose connections are closed.
     fn release(&mut self, core: &mut SessionCore);
 
+    /// Whether something waits for room that nobody will announce: to be tried again soon.
+    fn is_held_up(&self) -> bool;
+
     /// Lets the other core see what was passed on, and wakes it if need be.
     fn flush(&mut self, driver: &mut Driver);
 
@@ -109,6 +112,10 @@ impl Link for Local {
 
     fn is_ready(&self) -> bool {
         false
+    }
+
+    fn is_held_up(&self) -> bool {
+        self.ring.is_blocked()
     }
 
     fn release(&mut self, core: &mut SessionCore) {
@@ -194,6 +201,10 @@ impl Link for Remote {
 
     fn is_ready(&self) -> bool {
         !self.port.queue.is_empty()
+    }
+
+    fn is_held_up(&self) -> bool {
+        self.port.lane.is_full()
     }
 
     fn release(&mut self, core: &mut SessionCore) {

@@ -110,8 +110,10 @@ impl<L: Link> SessionThread<L> {
             return Wait::No;
         }
         self.tally.count(Counter::Sleeps);
-        match timer {
-            Some(timer) => Wait::For(timer.since(now)),
+        // The ring core does not tell when it has made room.
+        let retry = self.link.is_held_up().then_some(now + super::WATCH_MAX);
+        match timer.into_iter().chain(retry).min() {
+            Some(end) => Wait::For(end.since(now)),
             None => Wait::Forever,
         }
     }
