@@ -67,10 +67,11 @@ fn write_pieces(stream: &mut impl Write, bytes: &[u8], piece: usize) {
     }
 }
 
-/// The sessions of programs on Spread's C library, from all transcripts.
+/// The sessions of programs on Spread's C library, from all transcripts but those from 40 on: they
+/// tell what programs on the flush library, a layer above, got to see.
 pub(crate) fn recordings() -> Vec<Recording> {
     let mut all = Vec::new();
-    for name in recorded::names() {
+    for name in recorded::names().into_iter().filter(|name| name.as_str() < "40") {
         let mut sessions = std::collections::BTreeMap::<String, Recording>::new();
         for line in recorded::read(&name) {
             let session = sessions.entry(line.conn.clone()).or_default();
