@@ -132,6 +132,8 @@ fn flood_of_one_client_does_not_starve_another() {
         let (to_a, to_b) = (a.name.clone(), b.name.clone());
         let (rounds, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         thread::scope(|scope| {
+            // Ends the flood, also when the test fails.
+            let _end = Raise(&stop);
             scope.spawn(|| {
                 let mut flooder = flooder;
                 while !stop.load(Relaxed) {
@@ -152,7 +154,15 @@ fn flood_of_one_client_does_not_starve_another() {
                 trips += 1;
                 (trips >= 200 && rounds.load(Relaxed) >= 50).then_some(())
             });
-            stop.store(true, Relaxed);
         });
     });
+}
+
+/// Raises a flag when it goes.
+struct Raise<'f>(&'f AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
 }
