@@ -11,6 +11,10 @@ use super::ring::Ring;
 use super::ring::pack::Backlog;
 use super::timer::Timing;
 
+/// Low bits of ring numbers that differ from life to life of a daemon. An earlier life may have
+/// formed rings that nobody else knows of, with any number; this one must not form them again.
+const SALT_BITS: u32 = 20;
+
 /// What outlives every state.
 pub(crate) struct Context<B> {
     pub(crate) me: Rank,
@@ -21,6 +25,8 @@ pub(crate) struct Context<B> {
     pub(crate) incarnation: u64,
     /// The greatest number of a ring that this daemon took part in, or in an attempt to form.
     pub(crate) number_max: u64,
+    /// In the low bits of the numbers of rings that this life forms.
+    salt: u64,
     /// Of the last join or presence.
     serial: u64,
     pub(crate) links: Links,
@@ -31,6 +37,7 @@ pub(crate) struct Context<B> {
 impl<B: Buffer> Context<B> {
     pub(crate) fn new(setup: &Setup, now: Instant) -> Self {
         let me = setup.check();
+        let salt = setup.seed & ((1 << SALT_BITS) - 1);
         Self {
             me,
             daemons: setup.daemons.clone(),
@@ -38,12 +45,18 @@ impl<B: Buffer> Context<B> {
             timing: Timing::new(&setup.options, setup.daemons.len()),
             envelope: Envelope { cluster: setup.cluster, sender: me },
             incarnation: setup.incarnation,
-            number_max: setup.incarnation,
+            number_max: setup.incarnation << SALT_BITS | salt,
+            salt,
             serial: 0,
             links: Links::new(me, setup.everybody(), now),
             backlog: Backlog::new(),
             out: Outbox::new(),
         }
+    }
+
+    /// The number of a new ring whose daemons were in none with a greater one than `number_max`.
+    pub(crate) fn number_after(&self, number_max: u64) -> u64 {
+        ((number_max >> SALT_BITS) + 1) << SALT_BITS | self.salt
     }
 
     /// A daemon's id.

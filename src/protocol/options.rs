@@ -17,12 +17,10 @@ pub struct Setup {
     /// Identity of the cluster: a hash of all that its daemons must agree on. Packets with another
     /// one are dropped.
     pub cluster: u64,
-    /// Which life of this daemon it is, and the number of its first ring.
-    ///
-    /// Must be greater than in all its lives before, and than any ring number used in them:
-    /// milliseconds of wall-clock time are, as rings form more slowly than that.
+    /// Which life of this daemon it is: greater than in all its lives before, at least 1 and below
+    /// 2^43. Milliseconds of wall-clock time are.
     pub incarnation: u64,
-    /// Decides what would be drawn by lot.
+    /// Different in each life: keeps the rings that this one forms apart from those of others.
     pub seed: u64,
     /// Tuning.
     pub options: Options,
@@ -93,6 +91,7 @@ impl Setup {
         assert!(datagrams.contains(&options.datagram_bytes));
         assert!((1..=RING_WINDOW_PACKETS).contains(&options.window_packets));
         assert!(!options.failure_timeout.is_zero());
+        assert!((1..1 << 43).contains(&self.incarnation));
         let index = self.daemons.iter().position(|&daemon| daemon == self.me);
         Rank::new(index.expect("a daemon is in its own cluster")).expect("not too many")
     }

@@ -113,9 +113,7 @@ impl Core for Ordering {
             me: setup.daemon,
             daemons: setup.daemons.clone(),
             cluster: setup.cluster,
-            // Above any ring number of the lives before, also of rings that others brought along:
-            // none is formed in less than a microsecond.
-            incarnation: now.as_nanos() / 1_000 + 1,
+            incarnation: u64::from(setup.incarnation) + 1,
             seed: setup.seed,
             options: options(setup),
         };

@@ -223,7 +223,7 @@ impl<B: Buffer> Gather<B> {
             number = number.max(number_max);
             assert!(incarnations.push(incarnation), "there are not more daemons than that");
         }
-        let ring = RingId { number: number + 1, leader: cx.id(cx.me) };
+        let ring = RingId { number: cx.number_after(number), leader: cx.id(cx.me) };
         Commit { ring, members: self.proposal, incarnations }
     }
 

@@ -8,7 +8,7 @@ use crate::base::{DaemonSet, Instant, Rank};
 use super::links::Links;
 
 /// Whether `foreign` and its ring could form one with `set`, the ring of `me`: whether all hear
-/// each other, by what each said of itself within `window`.
+/// each other, by what each said of itself within `window`, for so long gathering waits for it.
 pub(crate) fn could_merge(
     links: &Links,
     me: Rank,

@@ -75,7 +75,7 @@ impl<B: Buffer> Operational<B> {
     }
 
     fn could_merge(&self, foreign: Rank, cx: &Context<B>, now: Instant) -> bool {
-        could_merge(&cx.links, cx.me, self.ring().set, foreign, now, cx.timing.hearing)
+        could_merge(&cx.links, cx.me, self.ring().set, foreign, now, cx.timing.failure)
     }
 
     fn gather_with(&mut self, foreign: Rank, cx: &Context<B>) -> Next {

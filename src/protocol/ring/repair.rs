@@ -52,7 +52,8 @@ impl Overdue {
         patience: Duration,
     ) -> Option<Instant> {
         let watch = self.watched.map(|(since, _)| since + allowance);
-        let ask = (aru < self.limit).then_some(self.asked?).map(|asked| asked + patience);
+        let asked = self.asked.filter(|_| aru < self.limit);
+        let ask = asked.map(|asked| asked + patience);
         super::super::timer::earlier(watch, ask)
     }
 
