@@ -10,6 +10,7 @@ use crate::wire::join::Join;
 use super::super::context::{Context, Scope};
 use super::super::ring::Ring;
 use super::Next;
+use super::gather::Gather;
 
 /// After so many failure timeouts without progress an attempt is given up.
 const STUCK_FACTOR: u32 = 2;
@@ -26,6 +27,16 @@ pub(crate) struct Info {
 }
 
 impl Info {
+    pub(crate) fn new(exchange: &Exchange<'_>) -> Self {
+        Self {
+            old_ring: exchange.old_ring,
+            aru: exchange.aru,
+            safe: exchange.safe,
+            obliged: exchange.obliged,
+            held: exchange.held.to_vec(),
+        }
+    }
+
     /// Whether the daemon has received the packet at `seq` of its old ring.
     pub(crate) fn has(&self, seq: Seq) -> bool {
         let Some(bit) = seq.get().checked_sub(self.aru.get() + 1) else { return true };
@@ -133,14 +144,9 @@ impl Attempt {
         scope: &mut Scope<'_, S>,
     ) {
         scope.cx.links.alive(scope.now, from);
-        let info = Info {
-            old_ring: exchange.old_ring,
-            aru: exchange.aru,
-            safe: exchange.safe,
-            obliged: exchange.obliged,
-            held: exchange.held.to_vec(),
-        };
-        self.learn(from, info, scope.now);
+        if !self.seen.contains(from) {
+            self.learn(from, Info::new(exchange), scope.now);
+        }
         // At the beginning nobody has seen anything, and all speak at once.
         let is_late = scope.now.since(self.said_at) >= scope.cx.timing.spacing;
         if !exchange.seen.contains(scope.cx.me) && is_late {
@@ -224,12 +230,21 @@ pub(crate) struct Commit<B> {
 
 impl<B: Buffer> Commit<B> {
     pub(crate) fn new<S: Store<Buffer = B>>(
-        old: Ring<B>,
+        gather: Gather<B>,
         commit: commit::Commit,
         scope: &mut Scope<'_, S>,
     ) -> Self {
+        let (old, early) = (gather.old, gather.early);
         scope.cx.number_max = commit.ring.number;
         let mut attempt = Attempt::new(commit, scope.cx.daemons.len(), scope.now);
+        for (index, early) in early.into_iter().enumerate() {
+            if let (Some(rank), Some((ring, info))) = (Rank::new(index), early)
+                && ring == commit.ring
+                && commit.members.contains(rank)
+            {
+                attempt.learn(rank, info, scope.now);
+            }
+        }
         let mine = Info {
             old_ring: old.id,
             aru: old.window.aru(),

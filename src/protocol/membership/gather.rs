@@ -16,6 +16,7 @@ use super::super::context::{Context, Scope};
 use super::super::ring::Ring;
 use super::super::timer::earlier;
 use super::Next;
+use super::commit::Info;
 
 /// After so many failure timeouts nobody is waited for any more.
 const WAIT_FACTOR: u32 = 2;
@@ -51,6 +52,8 @@ pub(crate) struct Gather<B> {
     said_at: Option<Instant>,
     /// When somebody need not be waited for any longer.
     waits_until: Option<Instant>,
+    /// Exchanges that overtook their commit, by rank.
+    pub(crate) early: Vec<Option<(RingId, Info)>>,
 }
 
 impl<B: Buffer> Gather<B> {
@@ -68,6 +71,7 @@ impl<B: Buffer> Gather<B> {
             has_news: true,
             said_at: None,
             waits_until: None,
+            early: vec![None; cx.daemons.len()],
         }
     }
 
@@ -82,6 +86,11 @@ impl<B: Buffer> Gather<B> {
         let first_at = known.map_or(scope.now, |known| known.first_at);
         *known = Some(Heard { join: *join, first_at, at: scope.now });
         self.look(scope)
+    }
+
+    /// What another daemon brings along to an attempt that this one does not know of yet.
+    pub(crate) fn on_exchange(&mut self, from: Rank, ring: RingId, info: Info) {
+        self.early[from.index()] = Some((ring, info));
     }
 
     /// A daemon is not there any more.

@@ -21,7 +21,7 @@ use crate::wire::packet::Packet;
 use super::context::{Context, Scope};
 use super::output::{Kind, Output, ids};
 use super::ring::Ring;
-use commit::Commit;
+use commit::{Commit, Info};
 use gather::Gather;
 use operational::Operational;
 use recovery::Recovery;
@@ -237,6 +237,9 @@ impl<B: Buffer> State<B> {
         scope: &mut Scope<'_, S>,
     ) -> Next {
         match self {
+            Self::Gather(s) if exchange.ring.number > scope.cx.number_max => {
+                act(s.on_exchange(from, exchange.ring, Info::new(exchange)))
+            }
             Self::Commit(s) if s.attempt.ring() == exchange.ring => {
                 if !s.attempt.members().contains(from) {
                     return stale(scope);
@@ -343,7 +346,7 @@ impl<B: Buffer> State<B> {
                 state.enter_gather(reason, scope)
             }
             (Next::Commit(commit), Self::Gather(s)) => {
-                let commit = Commit::new(s.old, commit, scope);
+                let commit = Commit::new(s, commit, scope);
                 let next = commit.conclude();
                 Self::Commit(commit).enter(next, scope)
             }
