@@ -62,7 +62,7 @@ impl Lab {
 
     /// How many messages the daemon on `host` has delivered in this life.
     fn delivered(&self, host: usize) -> usize {
-        let logs = self.cluster.trace().daemons.iter();
+        let mut logs = self.cluster.trace().daemons.iter();
         let log = logs.rfind(|log| log.life.daemon == DaemonId::new(host as u32 + 1)).unwrap();
         let is_delivery = |event: &DaemonEvent| matches!(event, DaemonEvent::Deliver { .. });
         log.entries.iter().filter(|entry| is_delivery(&entry.event)).count()
@@ -85,8 +85,8 @@ impl Lab {
     fn load(&mut self) {
         for host in 0..self.cluster.hosts() {
             let services = Service::ALL.to_vec();
-            let gap = Duration::from_micros(500);
-            let workload = Workload { gap, burst: 5, services, bytes_max: 4_000, idle: 0 };
+            let gap = millis(3);
+            let workload = Workload { gap, burst: 5, services, bytes_max: 3_000, idle: 0 };
             self.cluster.set_workload(host, workload);
         }
     }
@@ -95,6 +95,9 @@ impl Lab {
     fn judge(mut self) {
         for host in 0..self.cluster.hosts() {
             self.cluster.set_workload(host, Workload::silent());
+        }
+        if !self.apart {
+            self.cluster.calm();
         }
         let calm = Some(self.cluster.now());
         let live: Vec<usize> =
