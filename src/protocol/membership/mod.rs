@@ -451,3 +451,6 @@ fn stale<S: Store>(scope: &mut Scope<'_, S>) -> Next {
     scope.cx.out.count(Counter::PacketsStale);
     Next::Stay
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,308 @@
+//! The table of what each state does with each input, as a golden test: whoever changes a cell
+//! changes it here too, and says why.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::super::options::{Options, Setup};
+use super::super::order::Order;
+use crate::base::buffer::{Heap, HeapBuffer};
+use crate::base::{Counter, DaemonId, DaemonSet, Instant, Rank, RingId, Seq, Service, Store};
+use crate::wire::commit::{Commit, Done, Exchange};
+use crate::wire::data::{DataHeader, Part, emit_part_header};
+use crate::wire::header::Envelope;
+use crate::wire::join::{Contact, Goodbye, Join};
+use crate::wire::list::List;
+use crate::wire::packet::{Packet, parse};
+use crate::wire::token::{Notice, Ranges, RepairRequest, SeqRange, Token, TokenRequest};
+
+const CLUSTER: u64 = 7;
+
+fn rank(index: usize) -> Rank {
+    Rank::new(index).unwrap()
+}
+
+fn from(index: usize) -> Envelope {
+    Envelope { cluster: CLUSTER, sender: rank(index) }
+}
+
+fn id(index: usize) -> DaemonId {
+    DaemonId::new(index as u32 + 1)
+}
+
+/// The ring that daemon `index` starts in.
+fn first_ring(index: usize) -> RingId {
+    RingId { number: (1 << 20) + index as u64, leader: id(index) }
+}
+
+/// Daemon 0 of four, of which 0 to 2 form a ring and 3 does not take part.
+struct Daemon {
+    order: Order<Heap>,
+    now: Instant,
+    serial: u64,
+    /// The ring that is being formed, or is.
+    ring: RingId,
+}
+
+fn ring_set() -> DaemonSet {
+    DaemonSet::first_ranks(3)
+}
+
+impl Daemon {
+    fn gathering() -> Self {
+        let setup = Setup {
+            me: id(0),
+            daemons: (0..4).map(id).collect(),
+            cluster: CLUSTER,
+            incarnation: 1,
+            seed: 0,
+            options: Options::default(),
+        };
+        let order = Order::new(&setup, Instant::ZERO, &mut Heap);
+        // Late enough that nobody who is silent is waited for.
+        let now = Instant::ZERO + Duration::from_millis(400);
+        Self { order, now, serial: 0, ring: first_ring(0) }
+    }
+
+    fn committing() -> Self {
+        let mut daemon = Self::gathering();
+        for _ in 0..2 {
+            for index in 1..3 {
+                let join = daemon.join(index, ring_set());
+                daemon.take(&join);
+            }
+        }
+        assert_eq!(daemon.order.state_name(), "commit");
+        daemon.ring = daemon.transmitted().expect("the leader says what was agreed on");
+        daemon
+    }
+
+    fn recovering() -> Self {
+        let mut daemon = Self::committing();
+        for index in 1..3 {
+            let exchange = daemon.exchange(index);
+            daemon.take(&exchange);
+        }
+        assert_eq!(daemon.order.state_name(), "recovery");
+        daemon
+    }
+
+    fn operational() -> Self {
+        let mut daemon = Self::recovering();
+        for index in 1..3 {
+            let done = daemon.done(index);
+            daemon.take(&done);
+        }
+        assert_eq!(daemon.order.state_name(), "operational");
+        daemon
+    }
+
+    fn stopped() -> Self {
+        let mut daemon = Self::operational();
+        daemon.order.handle_stop(daemon.now, &mut Heap);
+        daemon
+    }
+
+    fn in_state(state: &str) -> Self {
+        let mut daemon = match state {
+            "operational" => Self::operational(),
+            "gather" => Self::gathering(),
+            "commit" => Self::committing(),
+            "recovery" => Self::recovering(),
+            "stopped" => Self::stopped(),
+            other => panic!("no state {other}"),
+        };
+        while daemon.order.poll_transmit().is_some() {}
+        while daemon.order.poll_output().is_some() {}
+        daemon
+    }
+
+    fn take(&mut self, packet: &HeapBuffer) {
+        self.order.handle_packet(self.now, packet, &mut Heap);
+    }
+
+    /// The ring of the commit that was sent.
+    fn transmitted(&mut self) -> Option<RingId> {
+        let mut ring = None;
+        while let Some(transmit) = self.order.poll_transmit() {
+            if let Ok((_, Packet::Commit(commit))) = parse(CLUSTER, transmit.bytes.as_ref()) {
+                ring = Some(commit.ring);
+            }
+        }
+        ring
+    }
+
+    fn contact(&mut self, index: usize, ring: RingId, members: DaemonSet) -> Contact {
+        self.serial += 1;
+        Contact {
+            incarnation: 1,
+            serial: self.serial,
+            ring,
+            members,
+            heard: DaemonSet::first_ranks(4),
+            number_max: first_ring(index).number.max(ring.number),
+        }
+    }
+
+    fn join(&mut self, index: usize, proposal: DaemonSet) -> HeapBuffer {
+        let contact = self.contact(index, first_ring(index), DaemonSet::only(rank(index)));
+        let joined = DaemonSet::first_ranks(4);
+        Join { contact, joined, proposal, settled: true }.emit(from(index), &mut Heap).unwrap()
+    }
+
+    fn exchange(&self, index: usize) -> HeapBuffer {
+        let exchange = Exchange {
+            ring: self.ring,
+            old_ring: first_ring(index),
+            aru: Seq::ZERO,
+            safe: Seq::ZERO,
+            obliged: DaemonSet::EMPTY,
+            seen: ring_set(),
+            held: &[],
+        };
+        exchange.emit(from(index), &mut Heap).unwrap()
+    }
+
+    fn done(&self, index: usize) -> HeapBuffer {
+        let done = Done { ring: self.ring, seen: DaemonSet::only(rank(index)) };
+        done.emit(from(index), &mut Heap).unwrap()
+    }
+
+    fn data(&self, ring: RingId) -> HeapBuffer {
+        let (seq, safe) = (Seq::new(1), Seq::ZERO);
+        let header = DataHeader { ring, seq, hop: 2, aru: seq, safe };
+        let part = Part { service: Service::Agreed, first: true, last: true, start: 0, len: 0 };
+        let fill = |into: &mut [u8]| emit_part_header(&part, into);
+        header.emit(from(1), &mut Heap, 4, 4, fill).unwrap()
+    }
+
+    fn token(&self, ring: RingId) -> HeapBuffer {
+        let mut lags = List::default();
+        (0..3).for_each(|_| assert!(lags.push(0)));
+        let missing = Ranges::default();
+        let (to, seq) = (rank(0), Seq::ZERO);
+        let token = Token { ring, hop: 4, to, tour: 0, seq, flow: 0, lags, missing };
+        token.emit(from(2), &mut Heap).unwrap()
+    }
+
+    fn repair_request(&self, ring: RingId) -> HeapBuffer {
+        let mut missing = Ranges::default();
+        assert!(missing.push(SeqRange { start: Seq::new(1), len: 1 }));
+        RepairRequest { ring, missing }.emit(from(1), &mut Heap).unwrap()
+    }
+
+    fn presence(&mut self, index: usize, ring: RingId, members: DaemonSet) -> HeapBuffer {
+        self.contact(index, ring, members).emit(from(index), &mut Heap).unwrap()
+    }
+
+    fn input(&mut self, name: &str) {
+        let (ring, other) = (self.ring, RingId { number: 1, leader: id(2) });
+        let packet = match name {
+            "data of the ring" => self.data(ring),
+            "data of another ring" => self.data(other),
+            "token of the ring" => self.token(ring),
+            "token of another ring" => self.token(other),
+            "token request" => TokenRequest { ring }.emit(from(1), &mut Heap).unwrap(),
+            "notice" => {
+                let (aru, safe) = (Seq::ZERO, Seq::ZERO);
+                let notice = Notice { ring, hop: 2, aru, safe, parked: false };
+                notice.emit(from(1), &mut Heap).unwrap()
+            }
+            "repair request" => self.repair_request(ring),
+            "join said before the ring" => self.join(1, ring_set()),
+            "join of one who left" => {
+                let contact = self.contact(1, ring, ring_set());
+                let (joined, proposal) = (ring_set(), ring_set());
+                let join = Join { contact, joined, proposal, settled: false };
+                join.emit(from(1), &mut Heap).unwrap()
+            }
+            "join of another" => self.join(3, DaemonSet::only(rank(3))),
+            "presence in the ring" => self.presence(1, ring, ring_set()),
+            "presence in a later ring" => {
+                let later = RingId { number: ring.number + (1 << 20), leader: id(1) };
+                self.presence(1, later, DaemonSet::only(rank(1)))
+            }
+            "presence of another" => self.presence(3, first_ring(3), DaemonSet::only(rank(3))),
+            "commit" => {
+                let ring = RingId { number: ring.number + (1 << 20), leader: id(0) };
+                let mut incarnations = List::default();
+                (0..3).for_each(|_| assert!(incarnations.push(1)));
+                let commit = Commit { ring, members: ring_set(), incarnations };
+                commit.emit(from(1), &mut Heap).unwrap()
+            }
+            "exchange" => self.exchange(1),
+            "done" => self.done(1),
+            "goodbye" => Goodbye { incarnation: 1 }.emit(from(1), &mut Heap).unwrap(),
+            "goodbye of another" => Goodbye { incarnation: 1 }.emit(from(3), &mut Heap).unwrap(),
+            "unreachable" => return self.order.handle_unreachable(self.now, id(1), &mut Heap),
+            "message" => {
+                let payload = Heap.copy(b"m").unwrap();
+                let _ = self.order.handle_submit(self.now, Service::Agreed, payload, &mut Heap);
+                return;
+            }
+            "silence" => {
+                self.now = self.now + Duration::from_secs(10);
+                return self.order.handle_timeout(self.now, &mut Heap);
+            }
+            other => panic!("no input {other}"),
+        };
+        self.take(&packet);
+    }
+}
+
+const STATES: [&str; 5] = ["operational", "gather", "commit", "recovery", "stopped"];
+
+const INPUTS: [&str; 21] = [
+    "data of the ring",
+    "data of another ring",
+    "token of the ring",
+    "token of another ring",
+    "token request",
+    "notice",
+    "repair request",
+    "join said before the ring",
+    "join of one who left",
+    "join of another",
+    "presence in the ring",
+    "presence in a later ring",
+    "presence of another",
+    "commit",
+    "exchange",
+    "done",
+    "goodbye",
+    "goodbye of another",
+    "unreachable",
+    "message",
+    "silence",
+];
+
+/// What the state does: stays (`.`), drops the packet as stale (`-`), or goes to another.
+fn reaction(state: &str, input: &str) -> String {
+    let mut daemon = Daemon::in_state(state);
+    let stale = daemon.order.tally().get(Counter::PacketsStale);
+    daemon.input(input);
+    let tally = daemon.order.tally();
+    assert_eq!(tally.get(Counter::PacketsForeign), 0, "{input}");
+    match daemon.order.state_name() {
+        next if next != state => next.to_owned(),
+        _ if tally.get(Counter::PacketsStale) > stale => "-".to_owned(),
+        _ => ".".to_owned(),
+    }
+}
+
+#[test]
+fn every_state_does_with_every_input_what_the_table_says() {
+    let mut table = format!("{:26}", "");
+    for state in STATES {
+        write!(table, "{state:12}").unwrap();
+    }
+    for input in INPUTS {
+        write!(table, "\n{input:26}").unwrap();
+        for state in STATES {
+            write!(table, "{:12}", reaction(state, input)).unwrap();
+        }
+    }
+    let lines = table.lines().map(str::trim_end);
+    let table = lines.collect::<Vec<_>>().join("\n");
+    assert_eq!(table, include_str!("table.txt").trim_end(), "\n{table}");
+}
