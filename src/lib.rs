@@ -26,3 +26,8 @@ pub mod session;
 pub mod sim;
 pub mod sys;
 pub mod wire;
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

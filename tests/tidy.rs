@@ -150,6 +150,40 @@ fn state_machines_have_no_wildcard_arms() {
 }
 
 #[test]
+fn every_file_is_compiled() {
+    let sources = sources();
+    let mut orphans = String::new();
+    for source in sources.iter().filter(|source| source.path.starts_with("src")) {
+        let Some((name, parents)) = module_of(&source.path) else { continue };
+        let declares = |parent: &Source| {
+            parents.contains(&parent.path) && parent.code.contains(&format!("mod {name};"))
+        };
+        if !sources.iter().any(declares) {
+            orphans += &format!("\n{}:1: no `mod {name};` leads here", source.path.display());
+        }
+    }
+    assert!(orphans.is_empty(), "{orphans}\n");
+}
+
+/// The name of a file's module, and the files that may declare it. `None` for the root of a crate.
+fn module_of(path: &Path) -> Option<(&str, Vec<PathBuf>)> {
+    let stem = path.file_stem()?.to_str()?;
+    let folder = path.parent()?;
+    let is_root = ["lib", "main"].contains(&stem) || folder.ends_with("src/bin");
+    if is_root {
+        return None;
+    }
+    // `a/mod.rs` is declared where `a.rs` would be.
+    let (name, folder) = match stem {
+        "mod" => (folder.file_name()?.to_str()?, folder.parent()?),
+        _ => (stem, folder),
+    };
+    let inside = ["mod.rs", "lib.rs", "main.rs"].map(|parent| folder.join(parent));
+    let beside = folder.with_extension("rs");
+    Some((name, inside.into_iter().chain([beside]).collect()))
+}
+
+#[test]
 fn links_of_the_pages_lead_somewhere() {
     let pages = [vec![PathBuf::from("README.md")], files("docs", "md"), files("tuning", "md")];
     let mut broken = String::new();
@@ -303,6 +337,18 @@ mod scanner {
     fn missing_wildcard_lint_is_seen() {
         assert_eq!(offences("src/session/mod.rs", "", rules::wildcards).len(), 1);
         assert_eq!(offences("src/session/credit.rs", "", rules::wildcards), NONE);
+    }
+
+    #[test]
+    fn modules_are_named_by_their_place() {
+        let name = |path| module_of(Path::new(path)).map(|(name, _)| name.to_owned());
+        assert_eq!(name("src/lib.rs"), None);
+        assert_eq!(name("src/bin/madrigald.rs"), None);
+        assert_eq!(name("src/mem/mod.rs").as_deref(), Some("mem"));
+        let (name, parents) = module_of(Path::new("src/mem/pool/tests.rs")).unwrap();
+        assert_eq!(name, "tests");
+        assert!(parents.contains(&"src/mem/pool.rs".into()));
+        assert!(parents.contains(&"src/mem/pool/mod.rs".into()));
     }
 
     #[test]

@@ -98,9 +98,9 @@ fn json(line: &str) -> Value {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in: {line}"))
 }
 
-/// A `recv` whose joins have taken effect.
+/// A `recv` whose joins have taken effect; with messages missing it fails instead of hanging.
 fn start_recv(arguments: &[&str]) -> (Child, BufReader<ChildStderr>) {
-    let mut child = madrigal(arguments).spawn().unwrap();
+    let mut child = madrigal(arguments).args(["--timeout", "60s"]).spawn().unwrap();
     let mut told = BufReader::new(child.stderr.take().unwrap());
     let text = read_until(&mut told, "receiving as");
     assert!(text.contains("receiving as"), "{text}");
@@ -272,7 +272,7 @@ fn a_script_joins_sends_and_sees_everything_before_it_ends() {
     let arguments = ["user", "-a", &daemon.address(), "-n", "alice"];
     let shown = text(&run_with_input(&arguments, script.as_bytes()));
     for expected in [
-        "#alice#localhost joined; 1 members: #alice#localhost",
+        "#alice#localhost joined; 1 member: #alice#localhost",
         "#alice#localhost -> g [agreed]: hello",
         "#alice#localhost -> g h [safe]: line 1\n    line 2",
         "h: left",

@@ -787,6 +787,8 @@ proptest! {
         for len in 0..frame.data.len() {
             prop_assert!(Regular::parse(ByteOrder::Little, &frame.data[..len]).is_none());
         }
+        let longer = [frame.data, &[0]].concat();
+        prop_assert!(Regular::parse(ByteOrder::Little, &longer).is_none());
     }
 
     #[test]
@@ -794,10 +796,12 @@ proptest! {
         let frames: Vec<Vec<u8>> = recorded::read("32-three-way-partition-and-merge")
             .into_iter()
             .filter_map(|line| match line.what {
-                recorded::What::Bytes { from_daemon: true, kind, bytes, .. } => {
-                    (kind == "message").then_some(bytes)
+                recorded::What::Bytes { from_daemon, kind, bytes, .. } => {
+                    (from_daemon && kind == "message").then_some(bytes)
                 }
-                _ => None,
+                recorded::What::Received(_)
+                | recorded::What::Call(_)
+                | recorded::What::Other => None,
             })
             .collect();
         let bytes = pick.get(&frames);

@@ -1,5 +1,7 @@
 //! Every bound of the system, with the reason for its size.
 
+use std::time::Duration;
+
 /// Size of a name field in the client protocol; a name has at most one byte less.
 pub const GROUP_NAME_BYTES: usize = 32;
 
@@ -67,6 +69,12 @@ pub const RECEIVE_BUFFERS: usize = 128;
 
 /// Entries of a core's submission queue; a fuller turn is submitted in parts.
 pub const RING_ENTRIES: u32 = 1024;
+
+/// How long a starting daemon waits for sockets that are in use, before it gives up.
+pub const LISTEN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Time between two tries to open them.
+pub const LISTEN_PAUSE: Duration = Duration::from_millis(10);
 
 /// Descriptors that a core needs beside those of its sessions.
 pub const DESCRIPTORS_RESERVED: usize = 16;

@@ -29,6 +29,7 @@ const MISUSED: u8 = 2;
 /// /tmp/4803.
 #[derive(Debug, Parser)]
 #[command(
+    name = "madrigald",
     version,
     after_help = "\
 Signals: SIGTERM and SIGINT stop the daemon (a second one at once), SIGUSR1 logs the counters.

@@ -64,12 +64,19 @@ impl Address {
 pub(super) fn connect(address: &str, options: &Options) -> Result<Connected, ConnectError> {
     let deadline = Instant::now().checked_add(options.connect_timeout);
     let address = Address::parse(address)?;
-    let mut handshake = Handshake::new(options)?;
+    let handshake = Handshake::new(options)?;
     let socket = match &address {
         Address::Unix(path) => connect_unix(path, deadline)?,
         Address::Tcp { host, port } => connect_tcp(host, *port, deadline)?,
     };
-    let socket = Socket::new(Arc::new(socket));
+    shake_hands(Socket::new(Arc::new(socket)), handshake, deadline)
+}
+
+fn shake_hands(
+    socket: Socket,
+    mut handshake: Handshake,
+    deadline: Option<Instant>,
+) -> Result<Connected, ConnectError> {
     let mut buffer = ReceiveBuffer::new();
     send_all(&socket, handshake.hello(), deadline)?;
     loop {
@@ -300,6 +307,17 @@ mod tests {
         ] {
             assert_eq!(Address::parse(text).unwrap(), address, "{text}");
         }
+    }
+
+    #[test]
+    fn reason_is_told_even_if_the_daemon_closed_before_the_hello() {
+        use std::io::Write;
+        let (near, mut far) = std::os::unix::net::UnixStream::pair().unwrap();
+        far.write_all(&[Reject::Quota.to_byte()]).unwrap();
+        drop(far);
+        let handshake = Handshake::new(&Options::new()).unwrap();
+        let result = shake_hands(Socket::new(Arc::new(near)), handshake, None);
+        assert!(matches!(result, Err(ConnectError::Rejected(Reject::Quota))));
     }
 
     #[test]

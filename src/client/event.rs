@@ -182,7 +182,7 @@ impl<'a> View<'a> {
     /// The virtual-synchrony sets.
     ///
     /// After [`Cause::Network`]: each holds the members that came together from their last view,
-    /// and have delivered the same messages in it. After any other cause there is a single set,
+    /// and have delivered the same messages in it. After any other cause there is a single set
     /// with the member that joined, left or disconnected in it, as Spread has it.
     pub fn vs_sets(&self) -> Sets<'a> {
         self.body.sets()

@@ -47,27 +47,11 @@ impl Inbox {
     ///
     /// [`ReceiveError::Closed`] at the end of the session; events received before it come first.
     pub fn receive(&mut self) -> Result<Event<'_>, ReceiveError> {
-        let spin_until = match self.wait {
-            Wait::Park => None,
-            Wait::Spin => Some(None),
-            Wait::Adaptive(time) => Some(Instant::now().checked_add(time)),
+        let len = match self.buffered_len()? {
+            Some(len) => len,
+            None => self.wait_for_event()?,
         };
-        loop {
-            if let Some(len) = self.buffered_len()? {
-                return self.take(len);
-            }
-            match spin_until {
-                None => self.fill(Block::Wait)?,
-                Some(until) if until.is_some_and(|at| Instant::now() >= at) => {
-                    self.fill(Block::Wait)?
-                }
-                Some(_) => {
-                    if !self.try_fill()? {
-                        std::hint::spin_loop();
-                    }
-                }
-            }
-        }
+        self.take(len)
     }
 
     /// The next event if there is one; never waits.
@@ -91,6 +75,9 @@ impl Inbox {
         &mut self,
         timeout: Duration,
     ) -> Result<Option<Event<'_>>, ReceiveError> {
+        if let Some(len) = self.buffered_len()? {
+            return self.take(len).map(Some);
+        }
         let now = Instant::now();
         let deadline = now.checked_add(timeout);
         let spin_until = match self.wait {
@@ -122,6 +109,26 @@ impl Inbox {
     /// Changes how [`Inbox::receive`] waits.
     pub fn set_wait(&mut self, wait: Wait) {
         self.wait = wait;
+    }
+
+    /// Bytes of the next event, as soon as all of it is there.
+    fn wait_for_event(&mut self) -> Result<usize, ReceiveError> {
+        let start = Instant::now();
+        loop {
+            let spin = match self.wait {
+                Wait::Park => false,
+                Wait::Spin => true,
+                Wait::Adaptive(time) => start.elapsed() < time,
+            };
+            if !spin {
+                self.fill(Block::Wait)?;
+            } else if !self.try_fill()? {
+                std::hint::spin_loop();
+            }
+            if let Some(len) = self.buffered_len()? {
+                return Ok(len);
+            }
+        }
     }
 
     /// Bytes of the next event once all of it is there, receiving only what needs no waiting.
@@ -228,5 +235,49 @@ impl ReceiveBuffer {
             let len = (self.bytes.len() * 2).min(max);
             self.bytes.resize(len, 0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn buffer_grows_by_what_arrives_and_never_by_what_is_claimed() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let socket = Socket::new(Arc::new(near));
+        let mut buffer = ReceiveBuffer::new();
+        let mut sent = 0;
+        // Part of one endless frame, as far as the buffer knows.
+        for byte in 0..200_u8 {
+            let piece = [byte; 10_000];
+            far.write_all(&piece).unwrap();
+            sent += piece.len();
+            while buffer.unread().len() < sent {
+                assert_ne!(buffer.fill(&socket, Block::Never).unwrap(), 0);
+            }
+            assert!(buffer.bytes.len() <= (2 * sent).max(CLIENT_RECEIVE_BYTES) + sent);
+        }
+        let pieces = buffer.unread().chunks(10_000);
+        assert!(pieces.zip(0..).all(|(piece, byte)| piece == [byte; 10_000]));
+    }
+
+    #[test]
+    fn taken_bytes_make_room_without_growing() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let socket = Socket::new(Arc::new(near));
+        let mut buffer = ReceiveBuffer::new();
+        for round in 0..1000_usize {
+            far.write_all(&round.to_le_bytes().repeat(500)).unwrap();
+            buffer.fill(&socket, Block::Never).unwrap();
+            // One byte always stays, so the buffer never becomes empty.
+            let len = buffer.unread().len();
+            buffer.consume(len - 1);
+        }
+        assert_eq!(buffer.bytes.len(), CLIENT_RECEIVE_BYTES);
     }
 }

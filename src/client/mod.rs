@@ -40,7 +40,7 @@
 //!   [`try_receive`](Session::try_receive) or [`receive_timeout`](Session::receive_timeout).
 //! - Two threads: [`Session::split`] into an [`Outbox`] and an [`Inbox`].
 //! - Many small messages: [`Outbox::queue`], then [`Outbox::flush`].
-//! - An event loop: [`AsFd`](std::os::fd::AsFd) gives the descriptor to wait for. Call
+//! - An event loop: [`AsFd`] gives the descriptor to wait for. Call
 //!   `try_receive` until it yields `None` before waiting for *readable*: events that are buffered
 //!   do not show in the descriptor ([`Inbox::has_buffered`]). [`Outbox::set_nonblocking`] keeps
 //!   sends from waiting; while [`Outbox::wants_write`], wait for *writable* too.
@@ -71,7 +71,7 @@ mod socket;
 pub mod tokio;
 
 pub use crate::base::{GroupId, NameError, PrivateGroup, Service};
-pub use crate::wire::session::frame::kind;
+pub use crate::wire::session::kind;
 pub use crate::wire::session::membership::Sets;
 pub use crate::wire::session::{AnswerError, FrameError, Name, Names, Reject};
 pub use error::{ConnectError, MulticastError, ReceiveError};

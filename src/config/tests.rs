@@ -420,21 +420,36 @@ fn every_key_is_written() {
     assert_eq!(written, reference().len() - 1);
 }
 
+/// Cells of the table rows of a page that begin with a key.
+fn key_rows(page: &str) -> impl Iterator<Item = Vec<String>> {
+    page.lines().filter(|line| line.starts_with("| `") && line.contains('.')).map(|line| {
+        let line = line.replace("\\|", "\0");
+        let bare = |cell: &str| {
+            let code = cell.strip_prefix('`').and_then(|cell| cell.strip_suffix('`'));
+            code.unwrap_or(cell).replace('\0', "|")
+        };
+        let cells = line.split('|').map(|cell| bare(cell.trim()));
+        cells.skip(1).collect()
+    })
+}
+
 #[test]
 fn documented_keys_are_the_real_ones() {
-    let page = include_str!("../../docs/config.md");
-    let documented: BTreeMap<String, (String, String)> = page
-        .lines()
-        .filter(|line| line.starts_with("| `"))
-        .map(|line| {
-            let line = line.replace("\\|", "\u{0}");
-            let cells: Vec<_> =
-                line.split('|').map(|cell| cell.trim().replace('\u{0}', "|")).collect();
-            let bare = |cell: &str| cell.trim_matches('`').to_owned();
-            (bare(&cells[1]), (bare(&cells[2]), cells[3].clone()))
-        })
-        .collect();
+    let rows = key_rows(include_str!("../../docs/config.md"));
+    let documented: BTreeMap<String, (String, String)> =
+        rows.map(|cells| (cells[0].clone(), (cells[1].clone(), cells[2].clone()))).collect();
     assert_eq!(documented, reference());
+}
+
+#[test]
+fn keys_of_the_readme_are_real() {
+    let reference = reference();
+    let rows = key_rows(include_str!("../../README.md"));
+    let of_keys: Vec<_> = rows.filter(|cells| reference.contains_key(&cells[0])).collect();
+    assert!(of_keys.len() >= 5);
+    for cells in of_keys {
+        assert_eq!(reference[&cells[0]].0, cells[1], "{}", cells[0]);
+    }
 }
 
 #[test]

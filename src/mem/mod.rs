@@ -12,3 +12,6 @@ pub mod spsc;
 pub use pool::{Pool, PoolOptions, PoolUsage, Slice};
 pub use sleep::SleepFlag;
 pub use spsc::{Consumer, Producer, queue};
+
+#[cfg(all(test, loom))]
+mod model;

@@ -249,11 +249,16 @@ fn pool_gets_chunks_back_from_other_threads_and_uses_them_again() {
         let second = store(&mut pool, 2).unwrap();
         let readers =
             [first.clone(), first].map(|slice| thread::spawn(move || assert_eq!(slice[0], 1)));
-        // Takes the first chunk if it is back.
-        let third = store(&mut pool, 3);
+        // Waits for the first chunk, so that every order has it back and written again.
+        let third = loop {
+            match store(&mut pool, 3) {
+                Some(third) => break third,
+                None => thread::yield_now(),
+            }
+        };
+        assert_eq!((second[0], third[0]), (2, 3));
         readers.into_iter().for_each(|reader| reader.join().unwrap());
-        assert_eq!(second[0], 2);
-        assert!(third.is_none_or(|third| third[0] == 3));
+        drop(third);
         assert!(store(&mut pool, 4).is_some(), "a chunk that nobody uses was not found");
     });
 }

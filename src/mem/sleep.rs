@@ -35,8 +35,10 @@ impl SleepFlag {
 
     /// Sleeper: declares itself asleep. It must look at its queues once more before it sleeps.
     pub fn prepare(&self) {
-        // Relaxed: carries no data. The fence orders it before the sleeper's last look.
-        self.asleep.store(true, Ordering::Relaxed);
+        // Relaxed: carries no data. The fence orders it before the sleeper's last look. A swap
+        // here and in `awake`, so that each write of the flag follows the one that it read: a
+        // waker's answer to one sleep cannot come to lie behind the declaration of the next.
+        self.asleep.swap(true, Ordering::Relaxed);
         // SeqCst: pairs with the fence in `needs_wake`. Of two such fences one is first: if this
         // one, the waker behind the other sees the flag; if the other, the sleeper's last look
         // sees what was published in front of it.
@@ -47,7 +49,7 @@ impl SleepFlag {
     pub fn awake(&self) {
         // Relaxed: a waker that still reads `true` wakes the sleeper once too often; one that
         // reads `false` published before a `prepare` to come, whose fence then shows its work.
-        self.asleep.store(false, Ordering::Relaxed);
+        self.asleep.swap(false, Ordering::Relaxed);
     }
 
     /// Waker, after it published: whether it must wake the sleeper now.

@@ -24,6 +24,12 @@ pub(super) trait Link {
     /// Whether there is something to exchange; looked at while watching for work.
     fn is_ready(&self) -> bool;
 
+    /// Lets others take the place of sessions whose connections are closed.
+    fn release(&mut self, core: &mut SessionCore);
+
+    /// Whether something waits for room that nobody will announce: to be tried again soon.
+    fn is_held_up(&self) -> bool;
+
     /// Lets the other core see what was passed on, and wakes it if need be.
     fn flush(&mut self, driver: &mut Driver);
 
@@ -94,7 +100,6 @@ impl Link for Local {
             }
             work += submitted;
         }
-        self.acceptor.released(core.take_closed());
         core.handle_throttle(self.ring.is_blocked());
         work
     }
@@ -107,6 +112,14 @@ impl Link for Local {
 
     fn is_ready(&self) -> bool {
         false
+    }
+
+    fn is_held_up(&self) -> bool {
+        self.ring.is_blocked()
+    }
+
+    fn release(&mut self, core: &mut SessionCore) {
+        self.acceptor.released(core.take_closed());
     }
 
     fn flush(&mut self, _driver: &mut Driver) {}
@@ -169,10 +182,6 @@ impl Link for Remote {
         while let Some(hold) = core.poll_hold() {
             lane.push(ToRing::Hold(hold));
         }
-        match core.take_closed() {
-            0 => {}
-            closed => lane.push(ToRing::Closed(closed)),
-        }
         core.handle_throttle(lane.is_full());
         work
     }
@@ -192,6 +201,17 @@ impl Link for Remote {
 
     fn is_ready(&self) -> bool {
         !self.port.queue.is_empty()
+    }
+
+    fn is_held_up(&self) -> bool {
+        self.port.lane.is_full()
+    }
+
+    fn release(&mut self, core: &mut SessionCore) {
+        match core.take_closed() {
+            0 => {}
+            closed => self.port.lane.push(ToRing::Closed(closed)),
+        }
     }
 
     fn flush(&mut self, driver: &mut Driver) {

@@ -71,7 +71,7 @@ impl SessionCore {
             }
             driver::Event::Ended { stream, .. } | driver::Event::SendFailed { stream, .. } => {
                 if let Some(id) = self.session(stream) {
-                    self.sessions.handle_ended(id);
+                    self.sessions.handle_ended(id, &mut self.pool);
                 }
             }
             driver::Event::Accepted { .. }
@@ -120,7 +120,7 @@ impl SessionCore {
 
     /// Closes what is overdue, and sees to it that memory is not held for ever.
     pub(super) fn fire_timers(&mut self) {
-        self.sessions.handle_timeout(self.now);
+        self.sessions.handle_timeout(self.now, &mut self.pool);
         if !self.sessions.is_stuck() {
             self.relief_due = None;
             return;

@@ -54,6 +54,8 @@ impl<L: Link> SessionThread<L> {
         self.core.fire_timers();
         work += self.link.exchange(&mut self.core);
         work += self.core.transmit(&mut self.driver);
+        // In the same turn: the core may sleep after it.
+        self.link.release(&mut self.core);
         self.link.flush(&mut self.driver);
         self.tell(now, work);
         work
@@ -108,8 +110,10 @@ impl<L: Link> SessionThread<L> {
             return Wait::No;
         }
         self.tally.count(Counter::Sleeps);
-        match timer {
-            Some(timer) => Wait::For(timer.since(now)),
+        // The ring core does not tell when it has made room.
+        let retry = self.link.is_held_up().then_some(now + super::WATCH_MAX);
+        match timer.into_iter().chain(retry).min() {
+            Some(end) => Wait::For(end.since(now)),
             None => Wait::Forever,
         }
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{Builder, JoinHandle, park_timeout};
 
 use rustix::process::Signal;
 
@@ -18,7 +18,9 @@ use super::session_core::SessionCore;
 use super::session_thread::SessionThread;
 use super::shared::Shared;
 use super::{RunError, Running, StartError};
-use crate::base::limits::{DESCRIPTORS_RESERVED, QUEUE_SLOTS, RECEIVE_BUFFERS, RING_ENTRIES};
+use crate::base::limits::{
+    DESCRIPTORS_RESERVED, LISTEN_PATIENCE, LISTEN_PAUSE, QUEUE_SLOTS, RECEIVE_BUFFERS, RING_ENTRIES,
+};
 use crate::base::{DaemonId, Tally};
 use crate::config::{self, Config, DriverChoice, SlowReceiver};
 use crate::mem::pool::{Pool, PoolOptions};
@@ -55,7 +57,21 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     Ok(starter.finish(addresses))
 }
 
+/// Opens all sockets. Waits a little where one is in use: the kernel takes an io_uring apart some
+/// time after its process has ended, so what a killed daemon listened on may outlive it.
 fn listen(config: &Config) -> Result<Vec<Listener>, ListenError> {
+    let deadline = Clock.read() + LISTEN_PATIENCE;
+    loop {
+        match listen_now(config) {
+            Err(error) if error.is_in_use() && Clock.read() < deadline => {
+                park_timeout(LISTEN_PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
+fn listen_now(config: &Config) -> Result<Vec<Listener>, ListenError> {
     let listen = &config.listen;
     let tcp = listen.tcp.iter().map(|&ip| Listener::tcp(SocketAddr::new(ip, listen.port)));
     let unix = listen.unix.as_ref().map(|unix| Listener::unix(&unix.path, unix.mode));

@@ -7,7 +7,8 @@ pub struct Bounds {
     pub messages_max: usize,
     /// Bytes.
     pub bytes_max: usize,
-    /// Whether senders are held back before the bounds are reached.
+    /// Whether senders are held back from half of the bounds on, and nobody is dropped for what
+    /// they have sent.
     pub hold_senders: bool,
 }
 
@@ -26,22 +27,28 @@ impl Bounds {
     /// Judges a session for which a message comes while so much is waiting.
     ///
     /// `stalled`: its socket takes nothing. What piles up within one turn, before the socket was
-    /// asked, is no slowness.
-    pub(crate) fn judge(&self, messages: usize, bytes: usize, stalled: bool) -> Verdict {
+    /// asked, is no slowness. `has_sender`: the message has a sender who can be held back.
+    pub(crate) fn judge(
+        &self,
+        messages: usize,
+        bytes: usize,
+        stalled: bool,
+        has_sender: bool,
+    ) -> Verdict {
         if self.messages_max == 0 {
             return Verdict::Drop;
         }
         if !stalled {
             return Verdict::Fine;
         }
-        if messages >= self.messages_max || bytes >= self.bytes_max {
-            return Verdict::Drop;
+        if self.hold_senders && has_sender {
+            // What is on its way already when a sender is stopped may exceed any bound here; the
+            // queues between cores and the pool bound it.
+            let hold = messages >= self.messages_max / 2 || bytes >= self.bytes_max / 2;
+            return if hold { Verdict::Hold } else { Verdict::Fine };
         }
-        // Half of the bounds is left for what is on its way when the senders are stopped.
-        if self.hold_senders && (messages >= self.messages_max / 2 || bytes >= self.bytes_max / 2) {
-            return Verdict::Hold;
-        }
-        Verdict::Fine
+        let full = messages >= self.messages_max || bytes >= self.bytes_max;
+        if full { Verdict::Drop } else { Verdict::Fine }
     }
 
     /// Whether the senders may go on.
@@ -58,15 +65,24 @@ mod tests {
 
     #[test]
     fn only_a_stalled_session_is_judged() {
-        assert_eq!(BOUNDS.judge(500, 50_000, false), Verdict::Fine);
-        assert_eq!(BOUNDS.judge(20, 0, true), Verdict::Drop);
-        assert_eq!(BOUNDS.judge(19, 999, true), Verdict::Hold);
-        assert_eq!(BOUNDS.judge(9, 499, true), Verdict::Fine);
-        assert_eq!(Bounds { hold_senders: false, ..BOUNDS }.judge(19, 999, true), Verdict::Fine);
+        assert_eq!(BOUNDS.judge(500, 50_000, false, true), Verdict::Fine);
+        assert_eq!(BOUNDS.judge(20, 0, true, false), Verdict::Drop);
+        assert_eq!(BOUNDS.judge(19, 999, true, false), Verdict::Fine);
+    }
+
+    #[test]
+    fn senders_are_held_in_the_place_of_a_drop() {
+        assert_eq!(BOUNDS.judge(9, 499, true, true), Verdict::Fine);
+        assert_eq!(BOUNDS.judge(9, 500, true, true), Verdict::Hold);
+        assert_eq!(BOUNDS.judge(10, 0, true, true), Verdict::Hold);
+        assert_eq!(BOUNDS.judge(500, 50_000, true, true), Verdict::Hold);
+        let never = Bounds { hold_senders: false, ..BOUNDS };
+        assert_eq!(never.judge(19, 999, true, true), Verdict::Fine);
+        assert_eq!(never.judge(19, 1000, true, true), Verdict::Drop);
     }
 
     #[test]
     fn no_messages_allowed_drops_at_the_first() {
-        assert_eq!(Bounds { messages_max: 0, ..BOUNDS }.judge(0, 0, false), Verdict::Drop);
+        assert_eq!(Bounds { messages_max: 0, ..BOUNDS }.judge(0, 0, false, true), Verdict::Drop);
     }
 }

@@ -94,6 +94,9 @@ impl<'a, B: Buffer> Transmit<'a, B> {
 /// one that the socket took at once in the turn after it.
 const STALLED_TURNS: u64 = 2;
 
+/// A hello without its name.
+const HELLO_FIXED_BYTES: usize = 5;
+
 /// All sessions of one core.
 pub struct Sessions<S: Store> {
     setup: Setup,
@@ -236,7 +239,7 @@ impl<S: Store> Sessions<S> {
         let State::Open { .. } = session.state else { return };
         let (messages, bytes) = (session.outbox.messages(), session.outbox.bytes());
         let stalled = session.sending_since.is_some_and(|since| turn - since >= STALLED_TURNS);
-        match self.setup.bounds.judge(messages, bytes, stalled) {
+        match self.setup.bounds.judge(messages, bytes, stalled, sender.is_some()) {
             Verdict::Fine => {}
             Verdict::Hold => {
                 if let Some(sender) = sender {
@@ -300,8 +303,29 @@ impl<S: Store> Sessions<S> {
     }
 
     /// The client closed its side, or the connection broke.
-    pub fn handle_ended(&mut self, id: SessionId) {
-        self.end(id, EndReason::Closed);
+    pub fn handle_ended(&mut self, id: SessionId, store: &mut S) {
+        self.give_up(id, store);
+    }
+
+    /// No more will come of a client: in the handshake it is told what was wrong up to here.
+    fn give_up(&mut self, id: SessionId, store: &mut S) {
+        let Some(session) = self.slots.get(id) else { return };
+        match session.state {
+            State::Greeting if session.input.len() >= HELLO_FIXED_BYTES => {
+                self.tally.count(Counter::HandshakesAbandoned);
+                self.reject(id, Reject::IllegalName, store);
+            }
+            State::Choosing { .. } => {
+                self.tally.count(Counter::HandshakesAbandoned);
+                self.reject(id, Reject::Auth, store);
+            }
+            State::Greeting
+            | State::Naming { .. }
+            | State::Unnamed
+            | State::Open { .. }
+            | State::Rejected { .. }
+            | State::Ending => self.end(id, EndReason::Closed),
+        }
     }
 
     /// The session's disconnect was delivered.
@@ -314,8 +338,8 @@ impl<S: Store> Sessions<S> {
         self.turn += 1;
     }
 
-    /// Closes connections whose handshake takes too long.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    /// Turns away or closes connections whose handshake takes too long.
+    pub fn handle_timeout(&mut self, now: Instant, store: &mut S) {
         while let Some(&(deadline, id)) = self.deadlines.front() {
             if deadline > now {
                 return;
@@ -325,7 +349,7 @@ impl<S: Store> Sessions<S> {
                 session.deadline == deadline && session.state.is_waited_for()
             });
             if due {
-                self.end(id, EndReason::Closed);
+                self.give_up(id, store);
             }
         }
     }
@@ -349,10 +373,7 @@ impl<S: Store> Sessions<S> {
                 let named = *named;
                 self.finish(id, named);
             }
-            State::Choosing { .. } => {
-                self.tally.count(Counter::HandshakesAbandoned);
-                self.finish(id, true);
-            }
+            State::Choosing { .. } => self.finish(id, true),
             State::Open { name } => {
                 let name = *name;
                 self.tally.count(match reason {

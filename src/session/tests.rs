@@ -113,7 +113,7 @@ fn frame(sender: &str, kind: u32, group: &str, data: &[u8], order: ByteOrder) ->
         hint: emit_hint(7, order),
         data_len: data.len() as i32,
     };
-    let mut bytes = vec![0; 48];
+    let mut bytes = [0; 48];
     header.emit(bytes.first_chunk_mut().unwrap());
     let mut field = [0; GROUP_NAME_BYTES];
     field[..group.len()].copy_from_slice(group.as_bytes());
@@ -197,7 +197,7 @@ fn a_client_that_says_nothing_is_closed_and_an_open_one_never() {
     let open = core.open("a");
     core.actions();
     assert_eq!(core.sessions.poll_timeout(), Some(Instant::ZERO + TIMEOUT));
-    core.sessions.handle_timeout(Instant::ZERO + TIMEOUT);
+    core.sessions.handle_timeout(Instant::ZERO + TIMEOUT, &mut Heap);
     assert_eq!(core.actions(), [Action::Close(silent)]);
     assert_eq!(core.sessions.poll_timeout(), None);
     assert!(core.request().is_none(), "{open:?} stays");
@@ -210,10 +210,31 @@ fn each_step_of_the_handshake_has_its_own_time() {
     core.now = Instant::ZERO + TIMEOUT / 2;
     core.receive(id, &hello("a"));
     core.name(&[]);
-    core.sessions.handle_timeout(Instant::ZERO + TIMEOUT);
+    core.sessions.handle_timeout(Instant::ZERO + TIMEOUT, &mut Heap);
     assert!(core.request().is_none());
-    core.sessions.handle_timeout(core.now + TIMEOUT);
+    core.sessions.handle_timeout(core.now + TIMEOUT, &mut Heap);
+    assert_eq!(core.sent(), b"\x05NULL \xf7");
     assert_eq!(core.request(), Some((id, Request::Disconnect)));
+}
+
+#[test]
+fn a_client_that_stops_in_mid_handshake_is_told_what_was_missing() {
+    for (input, expected) in [
+        (&b"\x05\x00\x01\x01"[..], &b""[..]),
+        (b"\x05\x00\x01\x01\x05abc", b"\xfb"),
+        (b"\x05\x00\x01\x01\x01aNULL", b"\x05NULL \xf7"),
+    ] {
+        let mut core = Core::new(BOUNDS);
+        let id = core.accept();
+        core.receive(id, input);
+        core.name(&[]);
+        core.sessions.handle_ended(id, &mut Heap);
+        assert_eq!(core.sent(), expected, "{input:?}");
+        if core.request().is_some() {
+            core.sessions.handle_disconnected(id);
+        }
+        assert_eq!(core.actions().last(), Some(&Action::Close(id)), "{input:?}");
+    }
 }
 
 #[test]
@@ -221,7 +242,7 @@ fn a_name_that_arrives_after_its_client_is_given_back() {
     let mut core = Core::new(BOUNDS);
     let id = core.accept();
     core.receive(id, &hello("a"));
-    core.sessions.handle_ended(id);
+    core.sessions.handle_ended(id, &mut Heap);
     assert_eq!(core.actions(), []);
     core.name(&[]);
     assert_eq!(core.request(), Some((id, Request::Disconnect)));
@@ -336,6 +357,19 @@ fn senders_are_held_back_until_the_slow_one_has_read() {
 }
 
 #[test]
+fn what_is_on_its_way_when_a_sender_is_held_drops_nobody() {
+    let mut core = Core::new(Bounds { hold_senders: true, ..BOUNDS });
+    let (slow, sender) = (core.open("a"), core.open("b"));
+    stall(&mut core, slow, sender, 1000);
+    assert!(core.request().is_none(), "it is still there");
+    assert_eq!(core.sessions.poll_hold(), Some(Hold::Begin(sender)));
+    // Nobody can be held back for a membership message.
+    let message = Heap.copy(&agreed("b", b"m")).unwrap();
+    core.sessions.handle_delivery(slow, &message, None);
+    assert_eq!(core.request(), Some((slow, Request::Disconnect)));
+}
+
+#[test]
 fn a_throttled_core_keeps_what_comes_and_goes_on_in_order() {
     let mut core = Core::new(BOUNDS);
     let id = core.open("a");
@@ -358,7 +392,7 @@ fn a_throttled_core_keeps_what_comes_and_goes_on_in_order() {
 fn an_id_of_a_session_that_is_gone_means_nobody() {
     let mut core = Core::new(BOUNDS);
     let old = core.open("a");
-    core.sessions.handle_ended(old);
+    core.sessions.handle_ended(old, &mut Heap);
     assert_eq!(core.request(), Some((old, Request::Disconnect)));
     core.sessions.handle_disconnected(old);
     let new = core.accept();
@@ -367,7 +401,7 @@ fn an_id_of_a_session_that_is_gone_means_nobody() {
     core.sessions.handle_delivery(old, &message, None);
     core.sessions.handle_sent(old, 100);
     core.receive(old, b"\x05");
-    core.sessions.handle_ended(old);
+    core.sessions.handle_ended(old, &mut Heap);
     assert_eq!(core.sent(), b"");
     assert_eq!(core.sessions.len(), 1);
 }

@@ -210,8 +210,9 @@ pub enum Event<'a> {
     Sent {
         /// Where.
         stream: StreamKey,
-        /// Bytes handed to the kernel: all, or fewer where the stream broke on the way; then the
-        /// next send fails.
+        /// Bytes handed to the kernel: nearly always all of them. Fewer where the stream broke on
+        /// the way, which the next send tells, or the kernel cut the send short, as it does now
+        /// and then under load: the rest is for the owner to send.
         bytes: usize,
     },
     /// A send failed; no more can be sent.
@@ -239,7 +240,7 @@ pub struct DriverCounts {
     pub buffers_exhausted: u64,
     /// Receives that the kernel ended on its own, and were started again (io_uring).
     pub receives_restarted: u64,
-    /// Turns in which the completion queue had overflowed (io_uring). Nothing is lost; it costs.
+    /// Turns that found the completion queue overflowed (io_uring): it costs, but loses nothing.
     pub cq_overflows: u64,
     /// Connections accepted on the spare descriptor.
     pub overflows: u64,

@@ -1,7 +1,8 @@
 //! The kernel: sockets, waiting for them, clocks and CPUs.
 //!
 //! `driver.rs` is the face that the runtime sees; `uring.rs` and `poll.rs` are the two ways behind
-//! it. Nothing here knows what the bytes mean. Only `uring.rs` and its `buffers.rs` are unsafe.
+//! it. Nothing here knows what the bytes mean. Only the
+//! io_uring driver is unsafe: `uring.rs`, what is in its folder, and `operation.rs`.
 
 mod accept;
 mod bell;

@@ -74,13 +74,13 @@ impl OpKey {
 
 /// The pieces of one send, and how the kernel wants to be told of them.
 ///
-/// Boxed by its owner, so that the header keeps its address.
+/// Whatever the kernel is told the address of lies on the heap, so the value itself may move.
 pub(super) struct SendMemory {
     /// Keeps the bytes alive.
     pieces: Vec<Slice>,
     /// Where they are.
     vectors: Vec<libc::iovec>,
-    header: libc::msghdr,
+    header: Box<libc::msghdr>,
 }
 
 /// Where the bytes of a send are: addresses into a [`SendMemory`].
@@ -97,7 +97,7 @@ impl SendMemory {
         // SAFETY: a message header is integers and pointers, for which all zeroes are valid; zero
         // is "none" for each of its parts.
         let header = unsafe { header.assume_init() };
-        Self { pieces: Vec::new(), vectors: Vec::new(), header }
+        Self { pieces: Vec::new(), vectors: Vec::new(), header: Box::new(header) }
     }
 
     /// Keeps the pieces; there must be none from before.
@@ -125,7 +125,7 @@ impl SendMemory {
         self.vectors.extend(self.pieces.iter().map(vector));
         self.header.msg_iov = self.vectors.as_mut_ptr();
         self.header.msg_iovlen = self.vectors.len() as _;
-        SendShape::Message(&raw const self.header)
+        SendShape::Message(&raw const *self.header)
     }
 
     /// Lets go of the pieces.

@@ -37,7 +37,10 @@ pub enum ListenError {
         path: PathBuf,
     },
     /// Something that is no socket lies at the path; it was not touched.
-    #[error("{} exists and is no socket; remove it, or choose another path", path.display())]
+    #[error(
+        "{} exists and is no socket; remove it, or choose another path",
+        path.display()
+    )]
     NotASocket {
         /// The path asked for.
         path: PathBuf,
@@ -50,6 +53,17 @@ pub enum ListenError {
         /// The kernel's answer.
         source: io::Error,
     },
+}
+
+impl ListenError {
+    /// Whether another socket is in the way, which may go away.
+    pub fn is_in_use(&self) -> bool {
+        match self {
+            Self::Tcp { source, .. } => source.kind() == io::ErrorKind::AddrInUse,
+            Self::UnixInUse { .. } => true,
+            Self::NotASocket { .. } | Self::Unix { .. } => false,
+        }
+    }
 }
 
 /// A socket that accepts connections, and the Unix socket file that leads to it.

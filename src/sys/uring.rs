@@ -49,7 +49,7 @@ pub(super) struct UringDriver {
     /// Bells of the drivers that were rung through io_uring; the index names them to the kernel.
     rung: Vec<Bell>,
     /// Memory of finished sends, to use again.
-    send_memories: Vec<Box<SendMemory>>,
+    send_memories: Vec<SendMemory>,
     scratch: Box<[u8]>,
     counts: DriverCounts,
 }
@@ -79,7 +79,7 @@ struct Connection {
     receive: Receive,
     paused: bool,
     /// The send in flight: the kernel reads this memory.
-    send: Option<Box<SendMemory>>,
+    send: Option<SendMemory>,
     /// The owner gave it up.
     closing: bool,
 }
@@ -183,12 +183,12 @@ impl UringDriver {
             return;
         }
         assert!(connection.send.is_none(), "one send per stream at a time");
-        let mut memory = self.send_memories.pop().unwrap_or_else(|| Box::new(SendMemory::new()));
+        let mut memory = self.send_memories.pop().unwrap_or_else(SendMemory::new);
         memory.fill(pieces);
         assert!(memory.pieces() > 0, "a send has at least one piece");
         assert!(memory.pieces() <= SEND_PIECES_MAX, "too many pieces in one send");
         let memory = connection.send.insert(memory);
-        // SAFETY: the memory is boxed in `connection.send`, which nobody touches before
+        // SAFETY: the memory is kept in `connection.send`, which nobody touches before
         // `handle_sent` takes it out on this operation's completion; the connection is removed
         // only when there is no send, and `drop` leaks what the kernel still uses.
         unsafe { self.kernel.send(connection.stream.as_fd(), memory, OpKey::Send(key.0.slot)) };

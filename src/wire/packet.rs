@@ -10,7 +10,7 @@ use super::token::{Notice, RepairRequest, Token, TokenRequest};
 
 /// A packet of this cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "lives on the stack while one packet is handled")]
+#[allow(clippy::large_enum_variant, reason = "lives on the stack while one packet is handled")]
 pub enum Packet<'a> {
     /// Messages with a place in the order.
     Data(Data<'a>),

@@ -46,15 +46,6 @@ fn every_reject_code_is_told_wherever_it_comes() {
 }
 
 #[test]
-fn reject_before_the_hello_is_read_is_told() {
-    // As Spread does when it has no session left. Over TCP the close can overtake the reason.
-    let daemon = daemon::unix(|mut stream| stream.write_all(&[Reject::Quota.to_byte()]).unwrap());
-    let error = Session::connect(&daemon.address, &Options::new().name("late")).unwrap_err();
-    assert!(matches!(error, ConnectError::Rejected(Reject::Quota)), "{error}");
-    daemon.join();
-}
-
-#[test]
 fn daemon_without_any_method_is_a_reject() {
     let error = connect(b"\x00\xf7", b"").unwrap_err();
     assert!(matches!(error, ConnectError::Rejected(Reject::Auth)), "{error}");

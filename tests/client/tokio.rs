@@ -112,6 +112,20 @@ async fn sends_wait_for_a_daemon_that_reads_late() {
 }
 
 #[tokio::test]
+async fn calls_may_move_between_threads() {
+    fn movable<T: Send>(_: &T) {}
+    let daemon = daemon::unix(|mut stream| daemon::accept(&mut stream));
+    let options = Options::new();
+    let connect = Session::connect(&daemon.address, &options);
+    movable(&connect);
+    let mut session = connect.await.unwrap();
+    movable(&session);
+    movable(&session.receive());
+    movable(&session.multicast(Service::Agreed, &["g"], 0, b""));
+    daemon.join();
+}
+
+#[tokio::test]
 async fn rejects_are_told() {
     for reject in Reject::ALL {
         let daemon = daemon::unix(move |mut stream| {

@@ -1,7 +1,6 @@
 //! Byte streams recorded between Spread's own library and daemon: `tests/transcripts/*.jsonl`.
 
-// Each test program uses its own part.
-#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(dead_code, reason = "each test program uses its own part")]
 
 use std::path::PathBuf;
 
@@ -11,6 +10,8 @@ use sha2::{Digest, Sha256};
 /// One line of a transcript.
 #[derive(Debug)]
 pub(crate) struct Line {
+    /// Its number in the transcript.
+    pub(crate) number: u64,
     /// File and line number, for messages of failing tests.
     pub(crate) place: String,
     /// Which connection it is about; empty for none.
@@ -35,6 +36,8 @@ pub(crate) enum What {
     },
     /// What a receive call gave the application, as the recorded program printed it.
     Received(String),
+    /// What the client is about to do.
+    Call(String),
     /// Anything else.
     Other,
 }
@@ -67,7 +70,7 @@ pub(crate) fn units() -> impl Iterator<Item = (String, bool, String, Vec<u8>, Va
         What::Bytes { from_daemon, kind, bytes, desc } => {
             Some((line.place, from_daemon, kind, bytes, desc))
         }
-        What::Received(_) | What::Other => None,
+        What::Received(_) | What::Call(_) | What::Other => None,
     })
 }
 
@@ -96,10 +99,12 @@ fn parse(name: &str, line: &Value) -> Line {
             bytes: whole(line, &place),
             desc: line["desc"].clone(),
         },
+        "call" => What::Call(text("call")),
         "received" => What::Received(text("result")),
         _ => What::Other,
     };
-    Line { place, conn: text("conn"), what }
+    let number = line["n"].as_u64().expect("lines are numbered");
+    Line { number, place, conn: text("conn"), what }
 }
 
 /// Long data is recorded as a rule and a hash of the frame.

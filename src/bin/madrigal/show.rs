@@ -57,8 +57,11 @@ fn show_view(view: &View<'_>) -> String {
     };
     let (group, id) = (view.group(), show_id(view.group_id()));
     let members = view.members();
-    let count = members.len();
-    let mut text = format!("{group}: view {id}, {cause}; {count} members: {}", show_names(members));
+    let count = match members.len() {
+        1 => "1 member".to_owned(),
+        count => format!("{count} members"),
+    };
+    let mut text = format!("{group}: view {id}, {cause}; {count}: {}", show_names(members));
     if view.cause() == Cause::Network {
         for (index, set) in view.vs_sets().enumerate() {
             let own = if index == view.own_vs_set_index() { " (with us)" } else { "" };

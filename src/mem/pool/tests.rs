@@ -78,6 +78,21 @@ fn part_of_a_slice_stays_when_the_whole_is_gone() {
 }
 
 #[test]
+fn advancing_takes_bytes_from_the_front_and_still_merges() {
+    let mut pool = pool(1);
+    let mut first = pool.copy(b"0123").unwrap();
+    let second = pool.copy(b"45").unwrap();
+    first.advance(3);
+    assert_eq!(&*first, b"3");
+    first.advance(1);
+    assert!(first.is_empty());
+    assert!(first.absorb(&second));
+    assert_eq!(&*first, b"45");
+    assert!(panic::catch_unwind(AssertUnwindSafe(|| first.advance(3))).is_err());
+    assert_eq!(&*first, b"45");
+}
+
+#[test]
 fn part_outside_of_a_slice_panics() {
     let slice = pool(1).copy(b"0123").unwrap();
     #[expect(clippy::reversed_empty_ranges, reason = "it is what must panic")]

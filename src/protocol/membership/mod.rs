@@ -122,17 +122,26 @@ impl<B: Buffer> State<B> {
         match packet {
             Packet::Data(data) => self.on_data(from, data, bytes, scope),
             Packet::Token(token) if self.takes_part(from, token.ring) => match self {
-                Self::Operational(s) => act(s.rotation.on_token(from, *token, scope)),
+                Self::Operational(s) => {
+                    s.rotation.on_token(from, *token, scope);
+                    Next::Stay
+                }
                 Self::Recovery(_) => Next::InstallWith,
                 Self::Gather(_) | Self::Commit(_) | Self::Stopped => stale(scope),
             },
             Packet::TokenRequest(request) if self.takes_part(from, request.ring) => match self {
-                Self::Operational(s) => act(s.rotation.on_request(from, scope)),
+                Self::Operational(s) => {
+                    s.rotation.on_request(from, scope);
+                    Next::Stay
+                }
                 Self::Recovery(_) => Next::InstallWith,
                 Self::Gather(_) | Self::Commit(_) | Self::Stopped => stale(scope),
             },
             Packet::Notice(notice) if self.takes_part(from, notice.ring) => match self {
-                Self::Operational(s) => act(s.rotation.on_notice(from, notice, scope)),
+                Self::Operational(s) => {
+                    s.rotation.on_notice(from, notice, scope);
+                    Next::Stay
+                }
                 Self::Recovery(_) => Next::InstallWith,
                 Self::Gather(_) | Self::Commit(_) | Self::Stopped => stale(scope),
             },
@@ -140,7 +149,8 @@ impl<B: Buffer> State<B> {
             Packet::Token(_) | Packet::TokenRequest(_) | Packet::Notice(_) => stale(scope),
             Packet::RepairRequest(request) => match self.ring() {
                 Some(ring) if ring.id == request.ring && ring.set.contains(from) => {
-                    act(ring.answer(from, request, scope))
+                    ring.answer(from, request, scope);
+                    Next::Stay
                 }
                 Some(_) | None => stale(scope),
             },
@@ -193,7 +203,10 @@ impl<B: Buffer> State<B> {
         let (me, header) = (scope.cx.me, &data.header);
         let is_ours = self.ring().is_some_and(|r| r.id == header.ring && r.set.contains(from));
         match self {
-            Self::Operational(s) if is_ours => act(s.rotation.on_data(from, data, bytes, scope)),
+            Self::Operational(s) if is_ours => {
+                s.rotation.on_data(from, data, bytes, scope);
+                Next::Stay
+            }
             // The old ring's messages are still of use: the more this daemon has of them, the
             // less it will have to ask for.
             Self::Gather(s) if is_ours => {
@@ -225,7 +238,8 @@ impl<B: Buffer> State<B> {
     ) -> Next {
         match self {
             Self::Gather(s) if exchange.ring.number > scope.cx.number_max => {
-                act(s.on_exchange(from, exchange.ring, Info::new(exchange)))
+                s.on_exchange(from, exchange.ring, Info::new(exchange));
+                Next::Stay
             }
             Self::Commit(s) if s.attempt.ring() == exchange.ring => {
                 if !s.attempt.members().contains(from) {
@@ -257,7 +271,8 @@ impl<B: Buffer> State<B> {
     ) -> Next {
         match self {
             Self::Operational(s) if s.ring().id == done.ring && s.ring().set.contains(from) => {
-                act(s.on_done(from, done, scope))
+                s.on_done(from, done, scope);
+                Next::Stay
             }
             Self::Commit(s) if s.attempt.ring() == done.ring => {
                 if !s.attempt.members().contains(from) {
@@ -416,10 +431,6 @@ fn announce<B: Buffer>(ring: &Ring<B>, from: RingId, cx: &mut Context<B>) {
 fn begin_gather<B: Buffer>(gather: &Gather<B>, reason: GatherReason, cx: &mut Context<B>) {
     cx.out.count(Counter::GathersStarted);
     cx.out.tell(Event::GatherStarted { ring: gather.old.id, reason });
-}
-
-fn act((): ()) -> Next {
-    Next::Stay
 }
 
 /// The new state has to look at the same input.

@@ -128,8 +128,8 @@ fn with(members: &BTreeSet<PrivateGroup>, one: &PrivateGroup) -> BTreeSet<Privat
 /// Whether the receiver's own set is made of whole daemons of the view before, and the rest of
 /// other daemons.
 ///
-/// Behind a transitional signal a join, leave or disconnect that was on its way is told as a network
-/// change too, so there one member may differ.
+/// Behind a transitional signal a join, leave or disconnect that was on its way is told as a
+/// network change too, so there one member may differ.
 fn whole_daemons(
     before: &BTreeSet<PrivateGroup>,
     own: &[PrivateGroup],

@@ -4,6 +4,7 @@ mod bells;
 mod random;
 mod streams;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -55,8 +56,12 @@ fn open_with(choice: Choice, options: &Options) -> Rig {
     Rig { driver, seen: HashMap::new(), accepted: Vec::new(), woken: 0 }
 }
 
+thread_local! {
+    static POOL: RefCell<Pool> = RefCell::new(Pool::new(PoolOptions { bytes_max: 1 << 30 }));
+}
+
 fn slice(bytes: &[u8]) -> Slice {
-    Pool::new(PoolOptions { bytes_max: 1 << 30 }).copy(bytes).expect("memory for a test")
+    POOL.with_borrow_mut(|pool| pool.copy(bytes)).unwrap()
 }
 
 /// Bytes that are different wherever one looks.

@@ -108,7 +108,7 @@ impl Kernel {
     ///
     /// # Safety
     ///
-    /// `memory` must stay as it is, and where it is, until the completion of `key` was seen.
+    /// `memory` must neither change nor be dropped until the completion of `key` was seen.
     pub(super) unsafe fn send(
         &mut self,
         stream: BorrowedFd<'_>,

@@ -5,7 +5,9 @@
 use crate::base::limits::{FRAME_HEADER_BYTES, GROUP_NAME_BYTES};
 use crate::base::{GroupId, GroupName};
 
-use super::frame::{ByteOrder, Header, Names, emit_hint, kind};
+use super::frame::{ByteOrder, Header, emit_hint};
+use super::kind;
+use super::name::Names;
 
 /// Bytes of a group id.
 pub const GROUP_ID_BYTES: usize = 12;

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::crew::{Crew, Progress};
 use super::machine::cpu_time;
-use super::metric::{Metric, Unit};
+use super::metric::{MedianRange, Metric, Unit};
 use super::options::{Common, Side};
 use super::report::Report;
 use crate::connect::settle;
@@ -97,7 +97,8 @@ pub(crate) fn run(args: &Args) -> Result {
     if let Some(yardstick) = &yardstick {
         notes.push(String::new());
         notes.push(format!("messages of {} as multiples of the bare machine:", common.address));
-        notes.extend(yardstick.rate_multiples(ours[0].best.messages_per_s()));
+        let rates: Vec<f64> = ours.iter().map(|round| round.best.messages_per_s()).collect();
+        notes.extend(yardstick.rate_multiples(MedianRange::of(&rates).median));
     }
     let mut details = Map::new();
     details.insert("rounds_address".into(), ours.iter().map(Round::to_json).collect());

@@ -101,6 +101,7 @@ impl Pair {
     }
 
     fn send(&mut self, rig: &mut Rig, pieces: &[usize]) {
+        self.send_rest(rig);
         if rig.driver.sending(self.key) {
             return;
         }
@@ -111,10 +112,34 @@ impl Pair {
         rig.driver.send(self.key, slices.iter());
     }
 
+    /// The kernel may cut a send short: what it left goes with another one.
+    fn send_rest(&self, rig: &mut Rig) {
+        let taken = rig.seen(self.key).sent.iter().sum::<usize>();
+        if taken < self.sent.len() && !rig.driver.sending(self.key) {
+            let rest = slice(&self.sent[taken..]);
+            rig.driver.send(self.key, std::iter::once(&rest));
+        }
+    }
+
+    fn describe(&self, rig: &mut Rig) -> String {
+        let sending = rig.driver.sending(self.key);
+        let seen = rig.seen(self.key);
+        format!(
+            "received {} of {}, sent {} of {}, ended {:?} of {}, sending {sending}",
+            seen.received.len(),
+            self.written.len(),
+            self.read.len(),
+            self.sent.len(),
+            seen.ended,
+            self.finished,
+        )
+    }
+
     /// Whether all that went in on either side came out on the other.
     fn is_done(&mut self, rig: &mut Rig) -> bool {
         self.read();
         rig.driver.resume(self.key);
+        self.send_rest(rig);
         let sending = rig.driver.sending(self.key);
         let seen = rig.seen(self.key);
         seen.received.len() == self.written.len()
@@ -145,7 +170,14 @@ fn run(choice: Choice, steps: Vec<Step>) {
             Step::Of(stream, action) => pairs[stream].apply(&mut rig, action),
         }
     }
-    rig.until("all bytes", |rig| pairs.iter_mut().all(|pair| pair.is_done(rig)));
+    let deadline = Instant::now() + PATIENCE;
+    while !pairs.iter_mut().all(|pair| pair.is_done(&mut rig)) {
+        if Instant::now() > deadline {
+            let left: Vec<_> = pairs.iter().map(|pair| pair.describe(&mut rig)).collect();
+            panic!("not in time:\n{}\n{:?}", left.join("\n"), rig.driver.counts());
+        }
+        rig.turn(Wait::For(Duration::from_millis(100)));
+    }
     for pair in &pairs {
         let seen = &rig.seen[&pair.key];
         assert!(seen.received == pair.written);

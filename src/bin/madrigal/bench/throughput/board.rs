@@ -12,9 +12,6 @@ use rustix::thread::futex;
 /// A goal that no count reaches: the sender does not wait.
 const NO_GOAL: u64 = u64::MAX;
 
-/// How long a waiting sender sleeps before it looks whether the run is over anyway.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
-
 /// Counts of messages that each receiver has received from each sender.
 pub(crate) struct Board {
     /// One row of counts for each sender.
@@ -29,6 +26,15 @@ struct Waiting {
     goal: AtomicU64,
     /// Changes when the goal is reached; the sender sleeps on it.
     bell: AtomicU32,
+}
+
+impl Waiting {
+    fn ring(&self) {
+        // Release: pairs with the Acquire load in `sleep_until`; what was stored before is seen.
+        self.bell.fetch_add(1, Release);
+        // Fails for a bad address only, and this one is a reference.
+        let _ = futex::wake(&self.bell, futex::Flags::PRIVATE, 1);
+    }
 }
 
 /// What all receivers have together at one moment.
@@ -54,10 +60,12 @@ impl Board {
         }
     }
 
-    /// Tells the senders to come to an end.
+    /// Tells the senders to come to an end, those that wait too.
     pub(crate) fn stop(&self) {
-        // Relaxed: senders that see it late send a few messages more, which are received too.
+        // Relaxed: a sender that sees it late sends a few messages more, which are received too;
+        // one that is about to sleep finds its bell rung below.
         self.stop.store(true, Relaxed);
+        self.waiting.iter().for_each(|waiting| waiting.ring());
     }
 
     /// Whether senders are to come to an end.
@@ -68,8 +76,8 @@ impl Board {
     /// Receiver `receiver` has so many messages of `sender`; wakes the sender if that is what it
     /// waits for.
     pub(crate) fn publish(&self, sender: usize, receiver: usize, count: u64) {
-        // SeqCst, with the store of the goal in `wait_for`: of the two stores one comes first, so
-        // either this thread sees the goal below, or the sender sees the count there.
+        // SeqCst, with the store of the goal in `sleep_until`: of the two stores one comes first,
+        // so either this thread sees the goal below, or the sender sees the count there.
         self.received[sender][receiver].store(count, SeqCst);
         let waiting = &self.waiting[sender];
         let goal = waiting.goal.load(SeqCst);
@@ -78,10 +86,7 @@ impl Board {
         }
         // One of the receivers that reach the goal together rings.
         if waiting.goal.compare_exchange(goal, NO_GOAL, SeqCst, SeqCst).is_ok() {
-            // Release: pairs with the Acquire load in `wait_for`.
-            waiting.bell.fetch_add(1, Release);
-            // Fails for a bad address only, and this one is a reference.
-            let _ = futex::wake(&waiting.bell, futex::Flags::PRIVATE, 1);
+            waiting.ring();
         }
     }
 
@@ -113,16 +118,15 @@ impl Board {
 
     fn sleep_until(&self, sender: usize, goal: u64) {
         let waiting = &self.waiting[sender];
-        let look_again = LOOK_AGAIN.try_into().ok();
-        while !self.stopped() {
-            // Acquire: pairs with the Release addition in `publish`.
+        loop {
+            // Acquire: pairs with the Release addition in `ring`.
             let rung = waiting.bell.load(Acquire);
             waiting.goal.store(goal, SeqCst);
-            if self.received_by_all(sender) >= goal {
+            if self.stopped() || self.received_by_all(sender) >= goal {
                 break;
             }
-            // Rung meanwhile, a signal, or time to look whether the run is over: look again.
-            let _ = futex::wait(&waiting.bell, futex::Flags::PRIVATE, rung, look_again.as_ref());
+            // Rung meanwhile, or a signal: look again in any case.
+            let _ = futex::wait(&waiting.bell, futex::Flags::PRIVATE, rung, None);
         }
         waiting.goal.store(NO_GOAL, SeqCst);
     }

@@ -183,8 +183,9 @@ pub(crate) struct Queue {
     mine: Consumer<Line>,
 }
 
-/// What one slot of a [`Queue`] carries: as much as a small message.
-type Line = [u8; 64];
+/// What one slot of a [`Queue`] carries: as much as a small message, in one line of the caches.
+#[repr(align(64))]
+struct Line([u8; 64]);
 
 impl Queue {
     /// Both ends; they spin.
@@ -198,14 +199,14 @@ impl Queue {
 impl End for Queue {
     fn send(&mut self) -> io::Result<()> {
         // There are two messages at most in a queue: the one of a turn and the one that ends it.
-        self.theirs.push([1; 64]).map_err(|_| io::Error::other("the queue is full"))?;
+        self.theirs.push(Line([1; 64])).map_err(|_| io::Error::other("the queue is full"))?;
         self.theirs.publish();
         Ok(())
     }
 
     fn receive(&mut self) -> io::Result<()> {
         let line = spin(|| Ok(self.mine.pop()))?;
-        std::hint::black_box(line);
+        std::hint::black_box(line.0);
         self.mine.release();
         Ok(())
     }

@@ -1,0 +1,124 @@
+//! Proves that a message allocates nothing on its way from its sender's bytes to those of its
+//! receivers, once the daemon is warm: through session layer, protocol layer and fan-out.
+
+mod counting;
+#[allow(dead_code, reason = "the fuzz targets use the rest")]
+#[path = "../fuzz/bodies/loopback.rs"]
+mod loopback;
+
+use counting::{Counting, calls};
+use loopback::Loopback;
+use madrigal::base::SessionId;
+use madrigal::mem::{Pool, PoolOptions};
+use madrigal::session::Auth;
+use madrigal::wire::session::frame::emit_hint;
+use madrigal::wire::session::handshake::{HELLO_BYTES_MAX, emit_auth_choice};
+use madrigal::wire::session::{AuthMethods, ByteOrder, Header, Hello, kind};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Messages before the count, which grow every container to its size.
+const WARM: usize = 1_000;
+
+/// Messages that are counted: they go round the pool several times.
+const COUNTED: usize = 5_000;
+
+fn name(n: usize) -> String {
+    format!("s{n}")
+}
+
+/// A frame of session `n`.
+fn frame(n: usize, kind: u32, groups: &[&str], data: &[u8], order: ByteOrder) -> Vec<u8> {
+    let field = |name: &str| {
+        let mut field = [0; 32];
+        field[..name.len()].copy_from_slice(name.as_bytes());
+        field
+    };
+    let header = Header {
+        order,
+        kind,
+        name: field(&format!("#{}#localhost", name(n))),
+        destinations: groups.len() as i32,
+        hint: emit_hint(0, order),
+        data_len: data.len() as i32,
+    };
+    let mut bytes = vec![0; 48];
+    header.emit(bytes.first_chunk_mut().unwrap());
+    groups.iter().for_each(|group| bytes.extend(field(group)));
+    bytes.extend(data);
+    bytes
+}
+
+/// A daemon with a sender, and so many members of `g`.
+fn daemon(receivers: usize) -> (Loopback<Pool>, SessionId) {
+    let pool = Pool::new(PoolOptions { bytes_max: 64 << 20 });
+    let allowed = AuthMethods { null: true, ip: false };
+    let mut daemon = Loopback::new(pool, Auth { allowed, ip_required: false });
+    let mut nothing = |_: SessionId, _: &[u8]| {};
+    let mut ids = Vec::new();
+    for n in 0..=receivers {
+        let id = daemon.accept(false);
+        let mut hello = [0; HELLO_BYTES_MAX];
+        let len = Hello::new(name(n).as_bytes(), true, false).emit(&mut hello);
+        daemon.receive(id, &hello[..len], &mut nothing);
+        daemon.receive(id, &emit_auth_choice(&[b"NULL"]), &mut nothing);
+        if n > 0 {
+            let join = frame(n, kind::JOIN, &["g"], b"", ByteOrder::Little);
+            daemon.receive(id, &join, &mut nothing);
+        }
+        ids.push(id);
+    }
+    (daemon, ids[0])
+}
+
+/// Sends `messages` times what is in `bytes`, `step` bytes at a time, and counts what comes out.
+fn send(
+    daemon: &mut Loopback<Pool>,
+    sender: SessionId,
+    bytes: &[u8],
+    step: usize,
+    messages: usize,
+) -> usize {
+    let mut received = 0;
+    let mut sink = |_: SessionId, bytes: &[u8]| received += bytes.len();
+    for _ in 0..messages {
+        for part in bytes.chunks(step) {
+            daemon.receive(sender, part, &mut sink);
+        }
+    }
+    received
+}
+
+fn check(receivers: usize, bytes: &[u8], step: usize, what: &str) {
+    let (mut daemon, sender) = daemon(receivers);
+    send(&mut daemon, sender, bytes, step, WARM);
+    let before = calls();
+    let received = send(&mut daemon, sender, bytes, step, COUNTED);
+    let made = calls() - before;
+    assert_eq!(received, COUNTED * bytes.len() * receivers, "{what} to {receivers}");
+    assert_eq!(made, 0, "{what} to {receivers}");
+}
+
+#[test]
+fn allocator_counts() {
+    let before = calls();
+    drop(std::hint::black_box(Box::new(0_u64)));
+    assert_eq!(calls() - before, 2);
+}
+
+#[test]
+fn steady_messages_allocate_nothing() {
+    let small = frame(0, kind::AGREED, &["g"], &[1; 64], ByteOrder::Little);
+    let big_endian = frame(0, kind::SAFE, &["g"], &[1; 1_000], ByteOrder::Big);
+    let several = frame(0, kind::FIFO, &["g", "nobody", "#s1#localhost"], &[], ByteOrder::Little);
+    let batch = small.repeat(20);
+    for receivers in [1, 10] {
+        check(receivers, &small, usize::MAX, "a small message");
+        check(receivers, &big_endian, usize::MAX, "one of the other byte order");
+        // What the private destination names is a member already.
+        check(receivers, &several, usize::MAX, "one with several destinations");
+        check(receivers, &batch, usize::MAX, "twenty in one read");
+        check(receivers, &batch, 1_000, "frames split between reads");
+    }
+}

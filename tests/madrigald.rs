@@ -1,0 +1,222 @@
+//! The daemon's program: arguments, configuration, signals, exit codes, what it leaves behind.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// No step of a healthy daemon takes nearly so long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn madrigald() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_madrigald"));
+    command.stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    madrigald().args(arguments).output().expect("the daemon's program runs")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("what is printed is text")
+}
+
+/// A daemon of its own, on a private socket and ports that the kernel chose.
+struct Daemon {
+    process: Child,
+    log: Receiver<String>,
+    directory: Rc<TempDir>,
+    /// The log until it was ready.
+    start: Vec<String>,
+}
+
+impl Daemon {
+    fn start(arguments: &[&str]) -> Self {
+        Self::start_in(Rc::new(tempfile::tempdir().unwrap()), arguments)
+    }
+
+    fn start_in(directory: Rc<TempDir>, arguments: &[&str]) -> Self {
+        let config = directory.path().join("madrigal.toml");
+        let listen = format!(
+            "[listen]\nport = 0\nunix_directory = {:?}\nunix_mode = \"0600\"\n",
+            directory.path()
+        );
+        fs::write(&config, listen).unwrap();
+        let mut process = madrigald()
+            .arg("--config")
+            .arg(&config)
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let (send, log) = channel();
+        // Ends with the daemon.
+        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| send.send(line)));
+        let mut daemon = Self { process, log, directory, start: Vec::new() };
+        daemon.start = daemon.wait_for("ready");
+        daemon
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("0")
+    }
+
+    /// Waits for a log line with `part`, and returns all up to it.
+    fn wait_for(&self, part: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            let line = self.log.recv_timeout(PATIENCE);
+            lines.push(line.unwrap_or_else(|end| panic!("no \"{part}\" ({end}): {lines:#?}")));
+            if lines.last().is_some_and(|line| line.contains(part)) {
+                return lines;
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.process);
+        kill_process(pid, signal).expect("the daemon takes signals");
+    }
+
+    /// Waits until the log ends, and returns the exit code, if it was not a signal.
+    fn wait(&mut self) -> Option<i32> {
+        while self.log.recv_timeout(PATIENCE).is_ok() {}
+        self.process.wait().unwrap().code()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Fails where it has ended, as it should have.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn stops_at_sigterm_and_leaves_nothing_behind() {
+    for driver in ["auto", "mio"] {
+        let mut daemon = Daemon::start(&["--driver", driver]);
+        let mode = fs::metadata(daemon.socket()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        daemon.signal(Signal::TERM);
+        assert_eq!(daemon.wait(), Some(0), "{driver}");
+        assert!(!daemon.socket().exists(), "{driver}");
+    }
+}
+
+#[test]
+fn stops_at_sigint_and_closes_connections() {
+    let mut daemon = Daemon::start(&[]);
+    let mut client = UnixStream::connect(daemon.socket()).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    // The hello of a library 5.0.1 without a name, and the list of methods that answers it.
+    client.write_all(&[5, 0, 1, 0, 0]).unwrap();
+    let mut methods = [0; 6];
+    client.read_exact(&mut methods).unwrap();
+    assert_eq!(&methods, b"\x05NULL ");
+    daemon.signal(Signal::INT);
+    assert_eq!(daemon.wait(), Some(0));
+    assert_eq!(client.read(&mut methods).unwrap(), 0);
+}
+
+#[test]
+fn says_what_is_in_force_and_where_it_listens() {
+    let daemon = Daemon::start(&["--driver", "mio"]);
+    for part in [
+        "configuration: [listen]  port = 0",
+        "driver opened core=0 driver=mio",
+        "listening address=127.0.0.1:",
+    ] {
+        assert!(daemon.start.iter().any(|line| line.contains(part)), "{part}");
+    }
+    daemon.signal(Signal::TERM);
+    let stop = daemon.wait_for("stopped").pop().unwrap();
+    assert!(stop.contains("connections_accepted 0"), "{stop}");
+}
+
+#[test]
+fn sigusr1_and_sighup_are_told_and_stop_nothing() {
+    let mut daemon = Daemon::start(&[]);
+    daemon.signal(Signal::USR1);
+    let counters = daemon.wait_for("counters").pop().unwrap();
+    assert!(counters.contains("sessions_started 0"), "{counters}");
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("needs a restart");
+    assert!(UnixStream::connect(daemon.socket()).is_ok());
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait(), Some(0));
+}
+
+#[test]
+fn socket_in_use_is_an_error_and_stays_untouched() {
+    let daemon = Daemon::start(&[]);
+    let config = daemon.directory.path().join("madrigal.toml");
+    let second = run(&["--config", config.to_str().unwrap()]);
+    assert_eq!(second.status.code(), Some(1));
+    assert!(text(&second.stderr).contains("in use"), "{}", text(&second.stderr));
+    assert!(UnixStream::connect(daemon.socket()).is_ok());
+}
+
+#[test]
+fn stale_socket_is_replaced() {
+    let mut daemon = Daemon::start(&[]);
+    daemon.process.kill().unwrap();
+    daemon.wait();
+    assert!(daemon.socket().exists(), "a killed daemon removes nothing");
+    let second = Daemon::start_in(daemon.directory.clone(), &[]);
+    assert!(UnixStream::connect(second.socket()).is_ok());
+}
+
+#[test]
+fn check_prints_a_configuration_that_can_be_used() {
+    let printed = run(&["--check", "--driver", "mio"]);
+    assert_eq!(printed.status.code(), Some(0));
+    assert!(text(&printed.stdout).contains("driver = \"mio\"\n"));
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("madrigal.toml");
+    fs::write(&file, &printed.stdout).unwrap();
+    let again = run(&["--check", "--config", file.to_str().unwrap()]);
+    assert_eq!(text(&again.stdout), text(&printed.stdout));
+}
+
+#[test]
+fn wrong_configuration_is_exit_code_2_with_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("madrigal.toml");
+    fs::write(&file, "[listen]\nprot = 4803\n").unwrap();
+    let file = file.to_str().unwrap();
+    let output = run(&["--config", file]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(said.starts_with("madrigald: `listen.prot` is not a key\n"), "{said}");
+    assert!(said.contains(&format!("--> {file}:2:1\n")), "{said}");
+    assert!(said.contains("did you mean `port`?"), "{said}");
+}
+
+#[test]
+fn missing_configuration_and_bad_arguments_are_exit_code_2() {
+    let missing = Path::new("/nonexistent/madrigal.toml").to_str().unwrap();
+    for arguments in [&["--config", missing][..], &["--driver", "epoll"], &["--frobnicate"]] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn version_is_the_packages() {
+    let output = run(&["--version"]);
+    assert_eq!(text(&output.stdout), format!("madrigald {}\n", env!("CARGO_PKG_VERSION")));
+}
