@@ -39,7 +39,8 @@ pub(crate) struct Rotation<B> {
     pub(super) trailing: Vec<B>,
     /// Hop of the token at its last visit.
     pub(super) visit_hop: u64,
-    /// The greatest hop that any packet showed.
+    /// The greatest hop that arrived somewhere, as any packet showed. The token that this daemon
+    /// passes on does not count: told in a notice it would come back as a sign of its arrival.
     last_hop: u64,
     /// The token's seq at its last visit: what is missing up to there is not just on its way.
     pub(super) visit_seq: Seq,
@@ -191,7 +192,6 @@ impl<B: Buffer> Rotation<B> {
             let lag = u32::try_from(lag).unwrap_or(u32::MAX);
             assert!(token.lags.push(lag), "a token has a lag for each daemon");
         }
-        self.last_hop = self.last_hop.max(token.hop);
         (self.sign_at, self.passed_at) = (scope.now, Some(scope.now));
         let wait = self.patience(scope.cx);
         self.emit_token(&token, scope);
