@@ -182,7 +182,7 @@ impl Plan {
                 }
             }
             9 | 10 => {
-                let long = rng.chance(100);
+                let long = rng.chance(15);
                 let nanos = if long { 30_000_000_000 } else { rng.below(6 * timeout) };
                 self.actions.push((at, Action::Pause(host, Duration::from_nanos(nanos))));
                 if long && rng.chance(500) {
