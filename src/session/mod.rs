@@ -350,6 +350,8 @@ impl<S: Store> Sessions<S> {
             });
             if due {
                 self.give_up(id, store);
+                // Who is told something has as long again to take it.
+                self.arm(now, id);
             }
         }
     }

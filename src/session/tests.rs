@@ -218,6 +218,34 @@ fn each_step_of_the_handshake_has_its_own_time() {
 }
 
 #[test]
+fn a_client_whose_steps_came_at_one_moment_is_told_that_its_time_is_over() {
+    let mut core = Core::new(BOUNDS);
+    let id = core.accept();
+    core.receive(id, &hello("a"));
+    core.name(&[]);
+    core.sessions.handle_timeout(Instant::ZERO + TIMEOUT, &mut Heap);
+    assert_eq!(core.sent(), b"\x05NULL \xf7");
+    assert_eq!(core.request(), Some((id, Request::Disconnect)));
+    core.sessions.handle_disconnected(id);
+    assert_eq!(core.actions(), [Action::Close(id)]);
+}
+
+#[test]
+fn a_reject_that_the_socket_does_not_take_holds_the_connection_for_one_more_timeout() {
+    let mut core = Core::new(BOUNDS);
+    let id = core.accept();
+    core.receive(id, &hello("a b"));
+    core.sessions.handle_timeout(Instant::ZERO + TIMEOUT, &mut Heap);
+    assert_eq!(core.actions(), [Action::Close(id)]);
+    let id = core.accept();
+    core.receive(id, &hello("a")[..5]);
+    core.sessions.handle_timeout(Instant::ZERO + TIMEOUT, &mut Heap);
+    assert_eq!(core.actions(), []);
+    core.sessions.handle_timeout(Instant::ZERO + TIMEOUT * 2, &mut Heap);
+    assert_eq!(core.actions(), [Action::Close(id)]);
+}
+
+#[test]
 fn a_client_that_stops_in_mid_handshake_is_told_what_was_missing() {
     for (input, expected) in [
         (&b"\x05\x00\x01\x01"[..], &b""[..]),
