@@ -266,6 +266,38 @@ fn a_client_that_stops_in_mid_handshake_is_told_what_was_missing() {
 }
 
 #[test]
+fn a_name_is_given_back_when_there_is_no_memory_to_say_why_the_client_may_not_in() {
+    /// Fails at the first store only.
+    struct Short {
+        failed: bool,
+    }
+    impl Store for Short {
+        type Buffer = HeapBuffer;
+
+        fn store(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> Option<HeapBuffer> {
+            if !std::mem::replace(&mut self.failed, true) {
+                return None;
+            }
+            Heap.store(len, fill)
+        }
+    }
+    let auth = Auth { allowed: AuthMethods { null: false, ip: false }, ip_required: false };
+    let setup = Setup { core: 0, auth, handshake_timeout: TIMEOUT, bounds: BOUNDS };
+    let mut sessions: Sessions<Short> = Sessions::new(setup);
+    let mut store = Short { failed: false };
+    let id = sessions.handle_accepted(Instant::ZERO, false);
+    sessions.handle_received(id, &hello("a"), &mut store);
+    assert!(sessions.poll_submission().is_some());
+    sessions.handle_named(Instant::ZERO, id, Some(private("a")), &mut store);
+    let disconnect = sessions.poll_submission();
+    assert!(matches!(disconnect, Some((_, Submission::Request(Request::Disconnect)))));
+    assert!(sessions.poll_transmit().is_none(), "an ending session is not written to");
+    assert_eq!(sessions.poll_action(), None, "the name is still on its way back");
+    sessions.handle_disconnected(id);
+    assert_eq!(sessions.poll_action(), Some(Action::Close(id)));
+}
+
+#[test]
 fn a_name_that_arrives_after_its_client_is_given_back() {
     let mut core = Core::new(BOUNDS);
     let id = core.accept();
