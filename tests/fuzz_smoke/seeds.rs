@@ -77,6 +77,9 @@ pub(crate) fn busy(rng: &mut Rng) -> Vec<u8> {
         script.0.extend_from_slice(&[3, conn, 0, 1 << rng.below(2), rng.bits() as u8, 0, 0, 9]);
     }
     for _ in 0..rng.within(10..150) {
+        if rng.chance(30) {
+            slow_reader(&mut script, rng);
+        }
         let code = match rng.below(20) {
             0 => 0,
             1 => 9,
@@ -92,6 +95,21 @@ pub(crate) fn busy(rng: &mut Rng) -> Vec<u8> {
         script.0.extend((0..rng.within(7..9)).map(|_| rng.bits() as u8));
     }
     script.0
+}
+
+/// A member stops reading, others go on sending; then it reads again, or goes.
+fn slow_reader(script: &mut Writer, rng: &mut Rng) {
+    let slow = rng.below(4) as u8;
+    script.0.extend_from_slice(&[10, slow, 0]);
+    for _ in 0..rng.within(6..14) {
+        let (sender, order, len) = (rng.below(4) as u8, rng.bits() as u8, rng.bits() as u8);
+        script.0.extend_from_slice(&[3, sender, 3, 3, order, len, 0, 255]);
+    }
+    match rng.below(3) {
+        0 => script.0.extend_from_slice(&[10, slow, 1]),
+        1 => script.ended(slow),
+        _ => {}
+    }
 }
 
 /// Input of the `client` target: how the bytes are split, and what a daemon said to one client.
