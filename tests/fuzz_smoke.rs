@@ -1,116 +1,152 @@
-//! The bodies of the fuzz targets on a bounded number of inputs: recorded conversations, damaged
-//! by a seeded generator, so that every run is the same. A failure names the round to replay.
+//! The fuzz targets without a fuzzer: recorded clients, mutated in the same ways in each run.
+//!
+//! With `MADRIGAL_FUZZ_CORPUS=DIR` the recorded inputs are also written to `DIR`, for a fuzzer to
+//! begin with: see `fuzz/README.md`.
 
 #[path = "../fuzz/bodies/mod.rs"]
 mod bodies;
 mod recorded;
-#[path = "fuzz_smoke/seeds.rs"]
-mod seeds;
 
-use std::env;
-use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::collections::BTreeMap;
+use std::panic;
 use std::path::Path;
 
 use madrigal::sim::rng::Rng;
-use sha2::{Digest, Sha256};
+use recorded::What;
 
-/// Runs `body` on the seeds as they are, then on `rounds` damaged ones.
-fn fuzz(target: &str, seeds: &[Vec<u8>], rounds: u64, body: fn(&[u8])) {
-    if let Some(corpus) = env::var_os("MADRIGAL_CORPUS") {
-        write_corpus(&Path::new(&corpus).join(target), seeds);
-    }
-    let run = |what: String, input: &[u8]| {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| body(input))) {
-            eprintln!("{what}, {} bytes: {input:?}", input.len());
-            resume_unwind(panic);
+/// Mutated inputs that are made of each recorded one.
+const MUTATIONS: u64 = 60;
+
+/// Longest recorded input that is mutated; the few beyond are run as they are.
+const MUTATED_MAX: usize = 20_000;
+
+/// What each recorded client sent: up to its choice, and from there on.
+fn conversations() -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut clients: BTreeMap<String, (Vec<u8>, Vec<u8>)> = BTreeMap::new();
+    for name in recorded::names() {
+        for line in recorded::read(&name) {
+            let What::Bytes { from_daemon: false, kind, bytes, .. } = line.what else { continue };
+            let (handshake, frames) = clients.entry(format!("{name} {}", line.conn)).or_default();
+            match kind.as_str() {
+                "connect" | "auth_choice" => handshake.extend(bytes),
+                _ if frames.is_empty() && handshake.len() < 90 => handshake.extend(bytes),
+                _ => frames.extend(bytes),
+            }
         }
-    };
-    for (at, seed) in seeds.iter().enumerate() {
-        run(format!("seed {at}"), seed);
     }
-    for round in 0..rounds {
-        let mut rng = Rng::new(round);
-        let mut input = rng.pick(seeds).clone();
-        for _ in 0..=rng.below(4) {
-            let other = rng.pick(seeds);
-            damage(&mut input, other, &mut rng);
-        }
-        run(format!("round {round}"), &input);
-    }
+    let mut all: Vec<_> = clients.into_values().collect();
+    all.sort();
+    all.dedup();
+    all
 }
 
-/// Writes the seeds where a fuzzer begins.
-fn write_corpus(folder: &Path, seeds: &[Vec<u8>]) {
-    fs::create_dir_all(folder).unwrap();
-    for seed in seeds {
-        let hash: [u8; 8] = *Sha256::digest(seed).first_chunk().unwrap();
-        let name = format!("{:016x}", u64::from_be_bytes(hash));
-        fs::write(folder.join(name), seed).unwrap();
+/// Inputs for the body of the handshake: the whole conversation, under every setting.
+fn handshakes() -> Vec<Vec<u8>> {
+    let mut inputs = Vec::new();
+    for (n, (handshake, frames)) in conversations().into_iter().enumerate() {
+        let frames = &frames[..frames.len().min(500)];
+        for setting in [1, n as u8 % 16] {
+            inputs.push([&[setting, n as u8], &handshake[..], frames].concat());
+        }
     }
+    inputs
 }
 
-/// Does one of the things that break parsers.
-fn damage(input: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
-    if input.is_empty() {
-        input.push(rng.bits() as u8);
-    }
-    let at = rng.index(input.len());
-    match rng.below(6) {
-        0 => input[at] ^= 1 << rng.below(8),
-        1 => input[at] = rng.bits() as u8,
-        2 => input.truncate(at),
-        // A part of another input takes the place of the rest, or comes in between.
-        3 => {
-            input.truncate(at);
-            input.extend_from_slice(&other[rng.index(other.len().max(1)).min(other.len())..]);
-        }
+/// Inputs for the body of frames.
+fn streams() -> Vec<Vec<u8>> {
+    let frames = conversations().into_iter().map(|(_, frames)| frames);
+    let inputs = frames.enumerate().map(|(n, frames)| [&[n as u8], &frames[..]].concat());
+    inputs.filter(|input| input.len() > 1).collect()
+}
+
+/// Numbers that lengths and counts are wrong at.
+const ODD_NUMBERS: [i32; 12] =
+    [0, 1, -1, 43, 44, 99, 100, 101, 144_000, 144_001, i32::MAX, i32::MIN];
+
+/// Changes an input a little, or puts a part of another one into it.
+fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut Rng) {
+    let at = random.index(input.len());
+    let len = random.index((input.len() - at).min(200)) + 1;
+    match random.below(8) {
+        0 => input[at] ^= 1 << random.below(8),
+        1 => input[at] = random.bits() as u8,
+        2 => input.truncate(at + 1),
+        3 => drop(input.drain(at..at + len)),
         4 => {
-            let from = rng.index(other.len().max(1)).min(other.len());
-            let len = rng.index(64).min(other.len() - from);
-            input.splice(at..at, other[from..from + len].iter().copied());
+            let part = input[at..at + len].to_vec();
+            input.splice(at..at, part);
         }
-        // Numbers that lie.
+        5 => {
+            let from = random.index(other.len());
+            input.splice(at.., other[from..].iter().copied());
+        }
+        6 => {
+            let number = *random.pick(&ODD_NUMBERS);
+            let bytes =
+                if random.chance(500) { number.to_le_bytes() } else { number.to_be_bytes() };
+            let end = input.len().min(at + 4);
+            input[at..end].copy_from_slice(&bytes[..end - at]);
+        }
         _ => {
-            let lies = [0, 1, -1, i32::MAX, i32::MIN, 101, 144_001, 0x7fff, 0x0100_0000];
-            let lie = *rng.pick(&lies);
-            let bytes = if rng.chance(500) { lie.to_le_bytes() } else { lie.to_be_bytes() };
-            for (into, byte) in input[at..].iter_mut().zip(bytes) {
-                *into = byte;
+            // Where the first frame has its numbers.
+            let field = *random.pick(&[0, 36, 40, 44]);
+            let number = *random.pick(&ODD_NUMBERS);
+            if let Some(field) = input.get_mut(1 + field..5 + field) {
+                field.copy_from_slice(&number.to_le_bytes());
             }
         }
     }
 }
 
-#[test]
-fn handshakes_of_any_bytes_end_as_the_protocol_says() {
-    fuzz("handshake", &seeds::handshakes(), 3000, bodies::handshake::run);
+/// Runs `body` on all inputs and on what comes of them; names an input that fails.
+fn run(target: &str, inputs: &[Vec<u8>], body: fn(&[u8])) {
+    let tell = |input: &[u8]| {
+        if let Err(failure) = panic::catch_unwind(|| body(input)) {
+            println!("{target} fails on \"{}\"", input.escape_ascii());
+            panic::resume_unwind(failure);
+        }
+    };
+    assert!(inputs.len() > 50, "only {} inputs were recorded", inputs.len());
+    for (n, input) in inputs.iter().enumerate() {
+        tell(input);
+        if input.len() > MUTATED_MAX {
+            continue;
+        }
+        let mut random = Rng::new(n as u64);
+        for _ in 0..MUTATIONS {
+            let mut input = input.clone();
+            for _ in 0..=random.below(4) {
+                let other = &inputs[random.index(inputs.len())];
+                mutate(&mut input, other, &mut random);
+                if input.is_empty() {
+                    break;
+                }
+            }
+            input.truncate(MUTATED_MAX);
+            tell(&input);
+        }
+    }
 }
 
 #[test]
-fn sessions_of_any_bytes_leave_the_others_as_the_model_says() {
-    fuzz("frames", &seeds::frames(), 1500, bodies::frames::run);
-}
-
-/// Scripts that are nothing but chance reach what no recorded conversation does: stalls, holds,
-/// throttles, short memory, all at once.
-#[test]
-fn any_order_of_events_comes_to_what_the_model_says() {
-    let scripts: Vec<Vec<u8>> = (0..400)
-        .map(|seed| {
-            let mut rng = Rng::new(seed);
-            seeds::busy(&mut rng)
-        })
-        .collect();
-    fuzz("frames", &scripts, 400, bodies::frames::run);
+fn handshakes_hold() {
+    let inputs = handshakes();
+    write_corpus("handshake", &inputs);
+    run("handshake", &inputs, bodies::handshake);
 }
 
 #[test]
-fn clients_take_any_bytes_of_a_daemon() {
-    fuzz("client", &seeds::daemon_bytes(), 5000, bodies::client::run);
+fn frames_hold() {
+    let inputs = streams();
+    write_corpus("frames", &inputs);
+    run("frames", &inputs, bodies::frames);
 }
 
-#[test]
-fn configurations_of_any_text_are_judged_with_places() {
-    fuzz("config", &seeds::configurations(), 5000, bodies::config::run);
+fn write_corpus(target: &str, inputs: &[Vec<u8>]) {
+    let Some(directory) = std::env::var_os("MADRIGAL_FUZZ_CORPUS") else { return };
+    let directory = Path::new(&directory).join(target);
+    std::fs::create_dir_all(&directory).unwrap();
+    for (n, input) in inputs.iter().enumerate() {
+        std::fs::write(directory.join(format!("recorded-{n:03}")), input).unwrap();
+    }
 }

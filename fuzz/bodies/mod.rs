@@ -1,26 +1,33 @@
-//! What is done with each input of a fuzzer, and what must hold then. The fuzz targets and
-//! `tests/fuzz_smoke.rs` share these bodies.
+//! What is done with an input, and what must hold whatever it is. Shared by the fuzz targets and by
+//! a test of the main package.
 
-#![allow(dead_code, reason = "each program that includes it uses its own part")]
+// Each program uses its own part.
+#![allow(dead_code, unused_imports, reason = "each program uses a part of it")]
 
 pub(crate) mod client;
 pub(crate) mod config;
-pub(crate) mod frames;
-pub(crate) mod handshake;
-pub(crate) mod model;
-pub(crate) mod reader;
-pub(crate) mod reference;
+pub(crate) mod connections;
+mod frames;
+mod handshake;
+pub(crate) mod loopback;
+mod model;
+mod reader;
+mod reference;
 pub(crate) mod script;
-pub(crate) mod store;
+pub(crate) mod sessions;
+mod store;
+
+pub(crate) use frames::frames;
+pub(crate) use handshake::handshake;
 
 use madrigal::base::{DaemonId, DaemonName};
 use madrigal::protocol::{Configuration, Daemon, Setup};
 
 /// The daemon of the recorded conversations, so that what was said to it is said to this one.
-pub(crate) const DAEMON: &str = "localhost";
+const DAEMON: &str = "localhost";
 
 /// A daemon alone.
-pub(crate) fn protocol_setup() -> Setup {
+fn protocol_setup() -> Setup {
     let name = DaemonName::new(DAEMON.as_bytes()).unwrap();
     let daemon = Daemon { id: DaemonId::from_name(DAEMON), name };
     Setup { daemon: name, configuration: Configuration::alone(daemon, 1) }

@@ -1,4 +1,4 @@
-//! How an input of the `frames` target tells what happens to a daemon, step by step.
+//! How an input of the `sessions` target tells what happens to a daemon, step by step.
 
 use madrigal::base::GroupName;
 use madrigal::base::limits::FRAME_HEADER_BYTES;
@@ -120,7 +120,7 @@ impl Request {
 pub(crate) struct Writer(pub(crate) Vec<u8>);
 
 impl Writer {
-    /// A script for a daemon with these bounds; see `frames::bounds`.
+    /// A script for a daemon with these bounds; see `sessions::bounds`.
     pub(crate) fn new(bounds: u8) -> Self {
         Self(vec![bounds])
     }

@@ -18,6 +18,13 @@ pub trait Buffer: Clone + AsRef<[u8]> {
     ///
     /// If there are fewer.
     fn advance(&mut self, bytes: usize);
+
+    /// Keeps only the first `bytes` bytes in view.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer.
+    fn truncate(&mut self, bytes: usize);
 }
 
 /// Where layers without memory of their own put message bytes.
@@ -46,11 +53,12 @@ pub struct Heap;
 pub struct HeapBuffer {
     bytes: Rc<[u8]>,
     start: usize,
+    end: usize,
 }
 
 impl AsRef<[u8]> for HeapBuffer {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes[self.start..]
+        &self.bytes[self.start..self.end]
     }
 }
 
@@ -66,8 +74,13 @@ impl Buffer for HeapBuffer {
     }
 
     fn advance(&mut self, bytes: usize) {
-        assert!(bytes <= self.bytes.len() - self.start);
+        assert!(bytes <= self.end - self.start);
         self.start += bytes;
+    }
+
+    fn truncate(&mut self, bytes: usize) {
+        assert!(bytes <= self.end - self.start);
+        self.end = self.start + bytes;
     }
 }
 
@@ -77,6 +90,6 @@ impl Store for Heap {
     fn store(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> Option<HeapBuffer> {
         let mut bytes = vec![0; len];
         fill(&mut bytes);
-        Some(HeapBuffer { bytes: bytes.into(), start: 0 })
+        Some(HeapBuffer { bytes: bytes.into(), start: 0, end: len })
     }
 }

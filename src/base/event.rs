@@ -48,11 +48,39 @@ pub enum Counter {
     TurnsBusy,
     /// Times a core went to sleep.
     Sleeps,
+    /// New packets of the order that this daemon sent.
+    PacketsSent,
+    /// Packets of the order taken from other daemons, each counted once.
+    PacketsReceived,
+    /// Packets of the order that were there already, or came too late.
+    PacketsDuplicate,
+    /// Packets sent again because somebody missed them.
+    PacketsRepaired,
+    /// Packets that this daemon asked others to repeat.
+    RepairsRequested,
+    /// Datagrams dropped: damaged, of another cluster, or of another version.
+    PacketsForeign,
+    /// Datagrams dropped: of a ring, life or state that is over.
+    PacketsStale,
+    /// Times the token came by.
+    TokenVisits,
+    /// Times the token was sent again because its receiver gave no sign.
+    TokensRepeated,
+    /// Times the token came to rest here because nothing was outstanding.
+    TokensParked,
+    /// Times a resting token was handed to a daemon that asked for it.
+    TokensGranted,
+    /// Messages that came out of the order, of all daemons.
+    MessagesOrdered,
+    /// Times this daemon began to look for a new configuration.
+    GathersStarted,
+    /// Regular configurations that were installed.
+    ConfigurationsInstalled,
 }
 
 impl Counter {
     /// How many counters there are.
-    pub const COUNT: usize = Self::Sleeps as usize + 1;
+    pub const COUNT: usize = Self::ConfigurationsInstalled as usize + 1;
 
     /// All of them.
     pub const ALL: [Self; Self::COUNT] = [
@@ -77,6 +105,20 @@ impl Counter {
         Self::PoolExhausted,
         Self::TurnsBusy,
         Self::Sleeps,
+        Self::PacketsSent,
+        Self::PacketsReceived,
+        Self::PacketsDuplicate,
+        Self::PacketsRepaired,
+        Self::RepairsRequested,
+        Self::PacketsForeign,
+        Self::PacketsStale,
+        Self::TokenVisits,
+        Self::TokensRepeated,
+        Self::TokensParked,
+        Self::TokensGranted,
+        Self::MessagesOrdered,
+        Self::GathersStarted,
+        Self::ConfigurationsInstalled,
     ];
 }
 
@@ -122,6 +164,13 @@ pub enum Event {
         /// Its daemons, in token order.
         daemons: Vec<DaemonId>,
     },
+    /// The daemon left its ring to look for a new configuration.
+    GatherStarted {
+        /// The ring it was in.
+        ring: RingId,
+        /// Why.
+        reason: GatherReason,
+    },
     /// A client passed the handshake.
     SessionStarted {
         /// Its address.
@@ -134,6 +183,25 @@ pub enum Event {
         /// Why.
         reason: EndReason,
     },
+}
+
+/// Why a daemon looks for a new configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GatherReason {
+    /// It starts.
+    Start,
+    /// No sign of the token for the failure timeout.
+    TokenLost,
+    /// This daemon of the ring left it first.
+    Left(DaemonId),
+    /// This daemon of the ring said goodbye.
+    Goodbye(DaemonId),
+    /// Nothing listens any more where this daemon of the ring was.
+    Unreachable(DaemonId),
+    /// This daemon is not in the ring and could be.
+    Found(DaemonId),
+    /// The attempt to form a ring made no progress.
+    Stuck,
 }
 
 /// Why a session ended.

@@ -8,6 +8,7 @@ pub mod name;
 pub mod request;
 pub mod seq;
 pub mod service;
+pub mod set;
 pub mod time;
 
 pub use buffer::{Buffer, Store};
@@ -17,4 +18,5 @@ pub use name::{DaemonName, GroupName, NameError, PrivateGroup, SessionName};
 pub use request::Request;
 pub use seq::Seq;
 pub use service::Service;
+pub use set::{DaemonSet, Rank};
 pub use time::Instant;

@@ -424,6 +424,11 @@ impl Buffer for Slice {
         self.start += bytes as u32;
         self.len -= bytes as u32;
     }
+
+    fn truncate(&mut self, bytes: usize) {
+        assert!(bytes <= self.len(), "{bytes} of {self:?}");
+        self.len = bytes as u32;
+    }
 }
 
 impl Clone for Slice {

@@ -34,6 +34,20 @@ pub const NAMES: [(Counter, &str); Counter::COUNT] = [
     (Counter::PoolExhausted, "pool_exhausted"),
     (Counter::TurnsBusy, "turns_busy"),
     (Counter::Sleeps, "sleeps"),
+    (Counter::PacketsSent, "packets_sent"),
+    (Counter::PacketsReceived, "packets_received"),
+    (Counter::PacketsDuplicate, "packets_duplicate"),
+    (Counter::PacketsRepaired, "packets_repaired"),
+    (Counter::RepairsRequested, "repairs_requested"),
+    (Counter::PacketsForeign, "packets_foreign"),
+    (Counter::PacketsStale, "packets_stale"),
+    (Counter::TokenVisits, "token_visits"),
+    (Counter::TokensRepeated, "tokens_repeated"),
+    (Counter::TokensParked, "tokens_parked"),
+    (Counter::TokensGranted, "tokens_granted"),
+    (Counter::MessagesOrdered, "messages_ordered"),
+    (Counter::GathersStarted, "gathers_started"),
+    (Counter::ConfigurationsInstalled, "configurations_installed"),
 ];
 
 // One line for each, in the order of the numbers.
@@ -48,8 +62,14 @@ const _: () = {
 /// What one core has counted, as it last published it.
 ///
 /// On cache lines of its own, so that readers disturb nothing else of the core.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counters(CachePadded<[AtomicU64; Counter::COUNT]>);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self(CachePadded::new([const { AtomicU64::new(0) }; Counter::COUNT]))
+    }
+}
 
 impl Counters {
     /// Makes the sums of `tallies` visible to other threads. Only the core itself may call this.

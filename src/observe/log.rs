@@ -72,13 +72,14 @@ pub struct Teller {
 }
 
 /// Kinds of [`Event`], which are limited each for itself.
-const KINDS: usize = 3;
+const KINDS: usize = 4;
 
 impl Teller {
     /// Writes one line, unless there were too many of its kind in this second.
     pub fn tell(&mut self, now: Instant, event: &Event) {
         let (kind, name) = match event {
             Event::ConfigurationInstalled { .. } => (0, "configuration"),
+            Event::GatherStarted { .. } => (3, "configuration sought"),
             Event::SessionStarted { .. } => (1, "session started"),
             Event::SessionEnded { .. } => (2, "session ended"),
         };
@@ -98,6 +99,10 @@ fn write(event: &Event) {
             let (number, leader) = (ring.number, ring.leader.get());
             let daemons = daemons.len();
             tracing::info!(ring = number, leader, daemons, "configuration installed");
+        }
+        Event::GatherStarted { ring, reason } => {
+            let (number, leader) = (ring.number, ring.leader.get());
+            tracing::info!(ring = number, leader, ?reason, "configuration sought");
         }
         Event::SessionStarted { session } => tracing::info!(%session, "session started"),
         Event::SessionEnded { session, reason } => match reason {

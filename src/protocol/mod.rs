@@ -9,8 +9,15 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod configuration;
+mod context;
 mod delivery;
 mod group;
+mod membership;
+pub mod options;
+pub mod order;
+pub mod output;
+mod ring;
+mod timer;
 
 use std::collections::VecDeque;
 

@@ -159,6 +159,10 @@ mod tests {
         fn advance(&mut self, bytes: usize) {
             self.0.drain(..bytes);
         }
+
+        fn truncate(&mut self, bytes: usize) {
+            self.0.truncate(bytes);
+        }
     }
 
     fn frame(data: usize) -> Vec<u8> {

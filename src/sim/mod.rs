@@ -16,6 +16,7 @@ pub mod core;
 mod due;
 mod host;
 pub mod network;
+pub mod order;
 pub mod payload;
 pub mod report;
 pub mod rng;

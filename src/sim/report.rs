@@ -96,7 +96,7 @@ impl fmt::Display for Failure {
             What::Violation(violation) => writeln!(f, "seed {}: {violation}", self.seed)?,
             What::Panic(text) => writeln!(f, "seed {}: the core panics: {text}", self.seed)?,
         }
-        write!(f, "replay: cargo run --release --example sim -- --seed {}", self.seed)?;
+        write!(f, "replay: cargo run --profile sim --example sim -- --seed {}", self.seed)?;
         if let Some(daemons) = self.options.daemons {
             write!(f, " --daemons {daemons}")?;
         }

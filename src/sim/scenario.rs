@@ -251,7 +251,13 @@ fn end<C: Core>(cluster: &mut Cluster<C>, plan: &Plan, rng: &mut Rng) -> Ending 
     let timeout = plan.tuning.failure_timeout;
     let formed = |cluster: &Cluster<C>| components.iter().all(|part| is_formed(cluster, part));
     let bound = timeout * SETTLE_TIMEOUTS;
-    let on_time = cluster.run_while(timeout, bound, formed);
+    // Daemons may be about to leave the ring that they are still in.
+    let mut on_time = cluster.run_while(timeout, bound, formed);
+    cluster.run_for(timeout * 2);
+    while on_time && !formed(cluster) && cluster.now() < calm + bound {
+        on_time = cluster.run_while(timeout, bound, formed);
+        cluster.run_for(timeout * 2);
+    }
     if on_time && !plan.one_way.is_empty() {
         // Who hears another in part takes all the time there is.
         cluster.run_until(calm + bound);
@@ -305,7 +311,11 @@ fn components<C: Core>(cluster: &Cluster<C>, plan: &Plan) -> Vec<Vec<DaemonId>> 
 }
 
 fn is_formed<C: Core>(cluster: &Cluster<C>, component: &[DaemonId]) -> bool {
-    let mut rings = component.iter().map(|daemon| cluster.ring(daemon.get() as usize - 1));
+    let host = |daemon: &DaemonId| daemon.get() as usize - 1;
+    if component.iter().any(|daemon| cluster.state(host(daemon)) != STATES[0]) {
+        return false;
+    }
+    let mut rings = component.iter().map(|daemon| cluster.ring(host(daemon)));
     let Some(Some((ring, members))) = rings.next() else { return false };
     let mut members = members.to_vec();
     members.sort_unstable();

@@ -1,3 +1,12 @@
-//! Bytes to values and back: no state, no allocation, and no panic on any input.
+//! Bytes to values and back: no state, no allocation, and no panic on any input. `session` is what
+//! clients speak, the other modules are what daemons speak among each other.
 
+mod codec;
+pub mod commit;
+pub mod data;
+pub mod header;
+pub mod join;
+pub mod list;
+pub mod packet;
 pub mod session;
+pub mod token;

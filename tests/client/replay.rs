@@ -67,10 +67,11 @@ fn write_pieces(stream: &mut impl Write, bytes: &[u8], piece: usize) {
     }
 }
 
-/// The sessions of programs on Spread's C library, from all transcripts.
+/// The sessions of programs on Spread's C library, from all transcripts but those from 40 on: they
+/// tell what programs on the flush library, a layer above, got to see.
 pub(crate) fn recordings() -> Vec<Recording> {
     let mut all = Vec::new();
-    for name in recorded::names() {
+    for name in recorded::names().into_iter().filter(|name| name.as_str() < "40") {
         let mut sessions = std::collections::BTreeMap::<String, Recording>::new();
         for line in recorded::read(&name) {
             let session = sessions.entry(line.conn.clone()).or_default();
@@ -90,8 +91,12 @@ pub(crate) fn recordings() -> Vec<Recording> {
                 What::Call(_) | What::Other => {}
             }
         }
-        // Raw programs (R, V) and the Java library (J) print something else, or nothing.
-        let library = |conn: &str| !conn.starts_with(['R', 'V', 'J']);
+        // Raw programs (R, V), the Java library (J) and the flush library (F1 to F4) print
+        // something else, or nothing.
+        let library = |conn: &str| {
+            let is_flush = conn.starts_with('F') && conn.len() > 1;
+            !is_flush && !conn.starts_with(['R', 'V', 'J'])
+        };
         let complete = |session: &Recording| !session.accept.is_empty();
         all.extend(
             sessions

@@ -1,12 +1,14 @@
 //! One order of everything, however sessions are spread over cores.
 
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::thread;
 
 use madrigal::sim::rng::Rng;
 use madrigal::wire::session::kind;
 
 use crate::history::{History, judge};
-use crate::support::{Client, Daemon, Setup, drivers};
+use crate::support::{Client, Daemon, Setup, drivers, until};
 use crate::{everywhere, plainly};
 
 const GROUPS: [&str; 3] = ["red", "green", "blue"];
@@ -128,29 +130,39 @@ fn flood_of_one_client_does_not_starve_another() {
         let bytes = one.bytes().repeat(100);
         let (mut a, mut b) = (Client::open(daemon, "a"), Client::open_tcp(daemon, "b"));
         let (to_a, to_b) = (a.name.clone(), b.name.clone());
-        let stop = std::sync::atomic::AtomicBool::new(false);
-        let stopped = || stop.load(std::sync::atomic::Ordering::Relaxed);
+        let (rounds, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         thread::scope(|scope| {
-            let flooding = scope.spawn(|| {
+            // Ends the flood, also when the test fails.
+            let _end = Raise(&stop);
+            scope.spawn(|| {
                 let mut flooder = flooder;
-                let mut rounds = 0;
-                while !stopped() {
+                while !stop.load(Relaxed) {
                     flooder.send(&bytes);
                     for _ in 0..100 {
                         flooder.receive();
                     }
-                    rounds += 1;
+                    rounds.fetch_add(1, Relaxed);
                 }
-                rounds
             });
-            for round in 0..200_u8 {
-                a.multicast(kind::AGREED, &[&to_b], &[round]);
-                assert_eq!(b.receive().data(), [round]);
-                b.multicast(kind::AGREED, &[&to_a], &[round]);
-                assert_eq!(a.receive().data(), [round]);
-            }
-            stop.store(true, std::sync::atomic::Ordering::Relaxed);
-            assert!(flooding.join().unwrap() > 0);
+            let mut trips = 0_u32;
+            until("200 round trips in 50 floods", || {
+                let data = trips.to_le_bytes();
+                a.multicast(kind::AGREED, &[&to_b], &data);
+                assert_eq!(b.receive().data(), data);
+                b.multicast(kind::AGREED, &[&to_a], &data);
+                assert_eq!(a.receive().data(), data);
+                trips += 1;
+                (trips >= 200 && rounds.load(Relaxed) >= 50).then_some(())
+            });
         });
     });
+}
+
+/// Raises a flag when it goes.
+struct Raise<'f>(&'f AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
 }

@@ -120,8 +120,6 @@ pub(super) enum Fault {
     None,
     /// Safe as soon as it is agreed.
     SafeTooEarly,
-    /// Delivered in recovery behind holes, whoever sent it.
-    HolesIgnored,
     /// Recovered messages are not sent again.
     NothingAgain,
     /// The transitional configuration comes before all that recovery brings.
@@ -130,8 +128,6 @@ pub(super) enum Fault {
     AruRaised,
     /// Ends recovery before everybody has everything.
     DoneTooEarly,
-    /// Obligations to those left behind are forgotten.
-    NoObligations,
     /// A token is taken twice.
     TokenTwice,
     /// The ring number does not grow.
@@ -139,14 +135,12 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::SafeTooEarly,
-        Self::HolesIgnored,
         Self::NothingAgain,
         Self::SignalTooEarly,
         Self::AruRaised,
         Self::DoneTooEarly,
-        Self::NoObligations,
         Self::TokenTwice,
         Self::NumberStays,
     ];
@@ -447,7 +441,7 @@ impl Model {
             // One round for those who had something left, one for the aru to be true, one more.
             token.done = token.complete > if early { 1 } else { 3 };
         }
-        if self.current().aru == token.seq && self.fault != Fault::NoObligations {
+        if self.current().aru == token.seq {
             let companions: Vec<u32> = self.companions().into_keys().collect();
             self.obligations.extend(companions);
         }
@@ -462,6 +456,9 @@ impl Model {
     /// Delivers what may be delivered in the regular configuration.
     fn deliver(&mut self) {
         let Some(ring) = self.ring else { return };
+        if self.fault == Fault::SignalTooEarly && self.state == State::Recovery {
+            return;
+        }
         while let Some(message) = self.store.messages.get(&(self.store.delivered + 1)).cloned() {
             let seq = self.store.delivered + 1;
             let unsafe_yet = message.service == Service::Safe && seq > self.store.safe;
@@ -483,9 +480,7 @@ impl Model {
         let companions: Ids = self.companions().into_keys().collect();
         let (next, members, _) = self.next.take().expect("a ring is being formed");
         if let Some(ring) = self.ring {
-            if self.fault != Fault::SignalTooEarly {
-                self.deliver();
-            }
+            self.deliver();
             self.outputs.push_back(Output::Transitional { members: ids(&companions) });
             let mut expected = self.store.delivered + 1;
             let mut hole = false;
@@ -494,8 +489,7 @@ impl Model {
                 expected = seq + 1;
                 let sender = message.sender;
                 let trusted = companions.contains(&sender) || self.obligations.contains(&sender);
-                if message.old.is_none() && (!hole || trusted || self.fault == Fault::HolesIgnored)
-                {
+                if message.old.is_none() && (!hole || trusted) {
                     self.say(ring, seq, &message);
                 }
             }

@@ -22,7 +22,7 @@ fn said(name: &str) -> Vec<(u8, String, Vec<u8>)> {
     said
 }
 
-/// Input of the `handshake` target: who speaks, how many bytes, which.
+/// Input of the `connections` target: who speaks, how many bytes, which.
 pub(crate) fn handshakes() -> Vec<Vec<u8>> {
     let of = |name: String| {
         let mut input = vec![0];
@@ -37,7 +37,7 @@ pub(crate) fn handshakes() -> Vec<Vec<u8>> {
     recorded::names().into_iter().map(of).collect()
 }
 
-/// Input of the `frames` target: the same conversations as scripts.
+/// Input of the `sessions` target: the same conversations as scripts.
 pub(crate) fn frames() -> Vec<Vec<u8>> {
     let of = |name: String| {
         let mut script = Writer::new(10);

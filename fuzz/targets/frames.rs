@@ -1,7 +1,0 @@
-//! Fuzz target: see `bodies/frames.rs`.
-#![no_main]
-
-#[path = "../bodies/mod.rs"]
-mod bodies;
-
-libfuzzer_sys::fuzz_target!(|input: &[u8]| bodies::frames::run(input));

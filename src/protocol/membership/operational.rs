@@ -1,0 +1,150 @@
+//! Operational: the ring works. What ends that is decided here: a daemon lost, or one found.
+
+use std::time::Duration;
+
+use crate::base::event::GatherReason;
+use crate::base::limits::DAEMONS_MAX;
+use crate::base::{Buffer, DaemonSet, Instant, Rank, Store};
+use crate::wire::commit::Done;
+use crate::wire::join::Contact;
+use crate::wire::list::List;
+
+use super::super::context::{Context, Scope};
+use super::super::ring::Ring;
+use super::super::ring::rotation::Rotation;
+use super::super::timer::earlier;
+use super::Next;
+use super::merge_detect::could_merge;
+
+/// The state of a daemon whose ring works.
+pub(crate) struct Operational<B> {
+    pub(crate) rotation: Rotation<B>,
+    /// The life of each daemon of the ring, in order. Of a ring of one, nothing.
+    incarnations: List<u64, DAEMONS_MAX>,
+    shown_at: Option<Instant>,
+    /// Somebody should know sooner that it is heard.
+    is_asked: bool,
+    /// The first in whose place another one is, or that could be merged: seen by the clock.
+    found: Option<Rank>,
+}
+
+impl<B: Buffer> Operational<B> {
+    pub(crate) fn new(
+        ring: Ring<B>,
+        incarnations: List<u64, DAEMONS_MAX>,
+        cx: &Context<B>,
+        now: Instant,
+    ) -> Self {
+        let rotation = Rotation::new(ring, cx, now);
+        Self { rotation, incarnations, shown_at: None, is_asked: false, found: None }
+    }
+
+    pub(crate) fn ring(&self) -> &Ring<B> {
+        &self.rotation.ring
+    }
+
+    fn incarnation(&self, rank: Rank) -> Option<u64> {
+        let index = self.ring().set.iter().position(|member| member == rank)?;
+        self.incarnations.get(index).copied()
+    }
+
+    /// A daemon says of itself where it is. Joins and presence are looked at alike.
+    pub(crate) fn on_contact<S: Store<Buffer = B>>(
+        &mut self,
+        from: Rank,
+        contact: &Contact,
+        looks: bool,
+        scope: &mut Scope<'_, S>,
+    ) -> Next {
+        let ring = self.ring();
+        if ring.set.contains(from) {
+            let is_same_life = self.incarnation(from) == Some(contact.incarnation);
+            // Said before it came into this ring.
+            let is_old = is_same_life && contact.number_max < ring.id.number;
+            let is_here = is_same_life && contact.ring == ring.id && !looks;
+            return match is_old || is_here {
+                true => Next::Stay,
+                false => Next::Gather(GatherReason::Left(scope.cx.id(from))),
+            };
+        }
+        if self.could_merge(from, scope.cx, scope.now) {
+            return self.gather_with(from, scope.cx);
+        }
+        self.is_asked |= !contact.heard.contains(scope.cx.me);
+        Next::Stay
+    }
+
+    fn could_merge(&self, foreign: Rank, cx: &Context<B>, now: Instant) -> bool {
+        could_merge(&cx.links, cx.me, self.ring().set, foreign, now, cx.timing.failure)
+    }
+
+    fn gather_with(&mut self, foreign: Rank, cx: &Context<B>) -> Next {
+        self.found = Some(foreign);
+        Next::Gather(GatherReason::Found(cx.id(foreign)))
+    }
+
+    /// A daemon that is still recovering asks whether all others are done.
+    pub(crate) fn on_done<S: Store<Buffer = B>>(
+        &mut self,
+        from: Rank,
+        done: &Done,
+        scope: &mut Scope<'_, S>,
+    ) {
+        let (ring, set) = (self.ring().id, self.ring().set);
+        if !done.seen.contains_all(set) {
+            let packet = Done { ring, seen: set }.emit(scope.cx.envelope, scope.store);
+            scope.cx.send(Some(from), packet);
+        }
+    }
+
+    /// Whom to wait for when this daemon leaves its ring.
+    pub(crate) fn expected(&self, cx: &Context<B>, now: Instant) -> DaemonSet {
+        let found = self.found.and_then(|rank| cx.links.contact(now, cx.timing.hearing, rank));
+        let foreign = found.map_or(DaemonSet::EMPTY, |contact| contact.members);
+        self.found.into_iter().fold(self.ring().set.union(foreign), DaemonSet::with)
+    }
+
+    fn show_at(&self, cx: &Context<B>) -> Option<Instant> {
+        if cx.daemons.len() == 1 {
+            return None;
+        }
+        let wait = if self.is_asked { cx.timing.spacing } else { cx.timing.presence };
+        Some(self.shown_at.map_or(Instant::ZERO, |shown_at| shown_at + wait))
+    }
+
+    pub(crate) fn deadline(&self, cx: &Context<B>) -> Option<Instant> {
+        earlier(self.rotation.deadline(cx), self.show_at(cx))
+    }
+
+    pub(crate) fn on_timeout<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) -> Next {
+        if self.rotation.is_lost(scope.cx, scope.now) {
+            if let Some(suspect) = self.rotation.suspect() {
+                let first: Duration = scope.cx.timing.failure;
+                scope.cx.links.distrust(scope.now, suspect, first);
+            }
+            return Next::Gather(GatherReason::TokenLost);
+        }
+        self.rotation.on_timeout(scope);
+        if self.show_at(scope.cx).is_some_and(|at| at <= scope.now) {
+            self.show(scope);
+            let heard = scope.cx.links.heard(scope.now, scope.cx.timing.hearing);
+            let foreign = heard.without(self.ring().set);
+            let mut candidates = foreign.iter();
+            let found = candidates.find(|&rank| self.could_merge(rank, scope.cx, scope.now));
+            if let Some(rank) = found {
+                return self.gather_with(rank, scope.cx);
+            }
+        }
+        Next::Stay
+    }
+
+    /// Shows all others that this daemon is here, in which ring, and whom it hears.
+    fn show<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
+        self.shown_at = Some(scope.now);
+        self.is_asked = false;
+        let heard = scope.cx.links.heard(scope.now, scope.cx.timing.hearing);
+        let contact = scope.cx.contact(&self.rotation.ring, heard);
+        let packet = contact.emit(scope.cx.envelope, scope.store);
+        scope.cx.send(None, packet);
+    }
+}

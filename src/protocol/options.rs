@@ -1,0 +1,103 @@
+//! What the ordering core must know at start, and how it may be tuned.
+
+use std::time::Duration;
+
+use crate::base::limits::{
+    DAEMONS_MAX, PEER_DATAGRAM_BYTES_MAX, PEER_DATAGRAM_BYTES_MIN, RING_WINDOW_PACKETS,
+};
+use crate::base::{DaemonId, DaemonSet, Rank};
+
+/// What the ordering core must know at start.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// This daemon.
+    pub me: DaemonId,
+    /// All daemons of the cluster in the configured order, this one among them.
+    pub daemons: Vec<DaemonId>,
+    /// Identity of the cluster: a hash of all that its daemons must agree on. Packets with another
+    /// one are dropped.
+    pub cluster: u64,
+    /// Which life of this daemon it is: greater than in all its lives before, at least 1 and below
+    /// 2^43. Milliseconds of wall-clock time are.
+    pub incarnation: u64,
+    /// Different in each life: keeps the rings that this one forms apart from those of others.
+    pub seed: u64,
+    /// Tuning.
+    pub options: Options,
+}
+
+/// Tuning. All daemons of a cluster should have the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// A daemon that gives no sign for so long has failed: the floor, measured rounds may raise
+    /// it. Default 300 ms. Lower finds dead hosts sooner and excludes paused ones sooner.
+    pub failure_timeout: Duration,
+    /// Wait at least so long for a sign that the token arrived before it is sent again. Default
+    /// 2 ms. Measured rounds may raise it.
+    pub token_repeat: Duration,
+    /// A packet may be late by so much before it counts as lost. Default 300 us.
+    pub reorder_allowance: Duration,
+    /// Shortest time between two notices of what was received. Default 30 us. Lower makes safe
+    /// messages faster where nobody sends, for more small packets.
+    pub notice_interval: Duration,
+    /// Bytes of the largest UDP payload. Default 1,472: an Ethernet frame.
+    pub datagram_bytes: usize,
+    /// Bytes that all daemons together may send in one rotation of the token. Default 4 MiB.
+    pub global_window_bytes: usize,
+    /// Bytes that one daemon may send in one turn. Default 1 MiB.
+    pub personal_window_bytes: usize,
+    /// Bytes of a turn that may follow the token instead of preceding it. Default 256 KiB.
+    pub accelerated_window_bytes: usize,
+    /// Packets between the slowest daemon and the newest packet. Default and maximum 8,192.
+    pub window_packets: usize,
+    /// Bytes of messages that may wait for their turn before submitting is refused. Default 4 MiB.
+    pub backlog_bytes: usize,
+    /// Whether [`Output::Placed`](super::output::Output::Placed) is wanted, for a judge of runs.
+    pub tells_places: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            failure_timeout: Duration::from_millis(300),
+            token_repeat: Duration::from_millis(2),
+            reorder_allowance: Duration::from_micros(300),
+            notice_interval: Duration::from_micros(30),
+            datagram_bytes: 1_472,
+            global_window_bytes: 4 << 20,
+            personal_window_bytes: 1 << 20,
+            accelerated_window_bytes: 256 << 10,
+            window_packets: RING_WINDOW_PACKETS,
+            backlog_bytes: 4 << 20,
+            tells_places: false,
+        }
+    }
+}
+
+impl Setup {
+    /// This daemon's place in the configured order.
+    ///
+    /// # Panics
+    ///
+    /// If it is not among the daemons, one is there twice, there are too many, or an option is out
+    /// of its bounds: a configuration that was checked has none of these.
+    pub(crate) fn check(&self) -> Rank {
+        let mut sorted = self.daemons.clone();
+        sorted.sort_unstable();
+        assert!(sorted.windows(2).all(|pair| pair[0] != pair[1]), "a daemon is there twice");
+        assert!(self.daemons.len() <= DAEMONS_MAX);
+        let options = &self.options;
+        let datagrams = PEER_DATAGRAM_BYTES_MIN..=PEER_DATAGRAM_BYTES_MAX;
+        assert!(datagrams.contains(&options.datagram_bytes));
+        assert!((1..=RING_WINDOW_PACKETS).contains(&options.window_packets));
+        assert!(!options.failure_timeout.is_zero());
+        assert!((1..1 << 43).contains(&self.incarnation));
+        let index = self.daemons.iter().position(|&daemon| daemon == self.me);
+        Rank::new(index.expect("a daemon is in its own cluster")).expect("not too many")
+    }
+
+    /// Everybody.
+    pub(crate) fn everybody(&self) -> DaemonSet {
+        DaemonSet::first_ranks(self.daemons.len())
+    }
+}

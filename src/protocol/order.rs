@@ -1,0 +1,227 @@
+//! The ordering core of one daemon: one total order of messages among the daemons of a cluster,
+//! and the configurations in which it holds, by the rules of extended virtual synchrony.
+//!
+//! Sans-IO: datagrams, messages and the passing of time go in by `handle_*`; datagrams, the order
+//! and deadlines come out by `poll_*`, which are to be drained after each input.
+
+use crate::base::Rank;
+use crate::base::event::GatherReason;
+use crate::base::limits::ORDERED_BYTES_MAX;
+use crate::base::{Counter, DaemonId, Event, Instant, RingId, Service, Store, Tally};
+use crate::wire::join::Goodbye;
+use crate::wire::packet::{self, Packet};
+
+use super::context::{Context, Scope};
+use super::membership::{Next, State};
+use super::options::Setup;
+use super::output::{Output, Transmit};
+
+/// Nothing was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// Too much waits already: to be tried again when [`Order::is_ready`] says so.
+    #[error("too many messages wait for their turn")]
+    Busy,
+    /// Longer than [`ORDERED_BYTES_MAX`].
+    #[error("a message of {bytes} bytes is too long")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The daemon has said goodbye.
+    #[error("the daemon stops")]
+    Stopped,
+}
+
+/// The ordering core of one daemon.
+pub struct Order<S: Store> {
+    cx: Context<S::Buffer>,
+    /// Never empty but while the state changes.
+    state: Option<State<S::Buffer>>,
+}
+
+impl<S: Store> Order<S> {
+    /// Starts a daemon: it is alone in a first regular configuration, and looks for others.
+    ///
+    /// # Panics
+    ///
+    /// If `setup` is not what a checked configuration yields: the daemon is not in its cluster,
+    /// there are too many, or an option is out of its bounds.
+    pub fn new(setup: &Setup, now: Instant, store: &mut S) -> Self {
+        let mut cx = Context::new(setup, now);
+        let state = State::start(&mut Scope { now, cx: &mut cx, store });
+        Self { cx, state: Some(state) }
+    }
+
+    /// Takes a message to be ordered. It is delivered to this daemon too, unless it stops before.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was taken: too much waits, the message is too long, or the daemon has stopped.
+    pub fn handle_submit(
+        &mut self,
+        now: Instant,
+        service: Service,
+        payload: S::Buffer,
+        store: &mut S,
+    ) -> Result<(), SubmitError> {
+        let bytes = payload.as_ref().len();
+        if bytes > ORDERED_BYTES_MAX {
+            return Err(SubmitError::TooLong { bytes });
+        }
+        if matches!(self.state(), State::Stopped) {
+            return Err(SubmitError::Stopped);
+        }
+        if !self.is_ready() {
+            return Err(SubmitError::Busy);
+        }
+        self.cx.backlog.push(service, payload);
+        let (state, mut scope) = self.parts(now, store);
+        state.on_submit(&mut scope);
+        Ok(())
+    }
+
+    /// Whether [`Order::handle_submit`] takes messages: false while too much waits.
+    pub fn is_ready(&self) -> bool {
+        self.cx.backlog.bytes() < self.cx.options.backlog_bytes
+    }
+
+    /// Takes a datagram, of either channel. What is not a packet of this cluster is counted and
+    /// dropped.
+    pub fn handle_packet(&mut self, now: Instant, datagram: &S::Buffer, store: &mut S) {
+        let parsed = packet::parse(self.cx.envelope.cluster, datagram.as_ref());
+        let known = parsed.ok().filter(|(from, _)| from.index() < self.cx.daemons.len());
+        let Some((from, packet)) = known else {
+            return self.cx.out.count(Counter::PacketsForeign);
+        };
+        if from == self.cx.me {
+            // Multicast came back.
+            return;
+        }
+        if !self.is_fresh(now, from, &packet) {
+            return self.cx.out.count(Counter::PacketsStale);
+        }
+        let (state, mut scope) = self.parts(now, store);
+        let next = state.on_packet(from, &packet, datagram, &mut scope);
+        let looks_again = matches!(next, Next::GatherWith(_) | Next::InstallWith);
+        self.enter(now, next, store);
+        if looks_again {
+            let (state, mut scope) = self.parts(now, store);
+            let next = state.on_packet(from, &packet, datagram, &mut scope);
+            self.enter(now, next, store);
+        }
+    }
+
+    /// What a daemon says of itself is taken note of in whatever state, and once.
+    fn is_fresh(&mut self, now: Instant, from: Rank, packet: &Packet<'_>) -> bool {
+        match packet {
+            Packet::Join(join) => self.cx.links.accept(now, from, &join.contact),
+            Packet::Presence(contact) => self.cx.links.accept(now, from, contact),
+            Packet::Goodbye(goodbye) => self.cx.links.goodbye(from, goodbye.incarnation),
+            Packet::Data(_)
+            | Packet::Token(_)
+            | Packet::TokenRequest(_)
+            | Packet::Notice(_)
+            | Packet::RepairRequest(_)
+            | Packet::Commit(_)
+            | Packet::Exchange(_)
+            | Packet::Done(_) => true,
+        }
+    }
+
+    /// Takes the passing of the deadline that [`Order::poll_timeout`] named, or of any time.
+    pub fn handle_timeout(&mut self, now: Instant, store: &mut S) {
+        let (state, mut scope) = self.parts(now, store);
+        let next = state.on_timeout(&mut scope);
+        self.enter(now, next, store);
+    }
+
+    /// Takes the news that nothing listens where `daemon` should be, as an ICMP message says it.
+    pub fn handle_unreachable(&mut self, now: Instant, daemon: DaemonId, store: &mut S) {
+        let index = self.cx.daemons.iter().position(|&known| known == daemon);
+        let Some(rank) = index.and_then(Rank::new).filter(|&rank| rank != self.cx.me) else {
+            return;
+        };
+        self.cx.links.unreachable(rank);
+        let (state, mut scope) = self.parts(now, store);
+        let next = state.on_gone(rank, GatherReason::Unreachable, &mut scope);
+        self.enter(now, next, store);
+    }
+
+    /// Says goodbye: what is still to be sent is to be taken, nothing else follows. The others
+    /// need not wait for a timeout.
+    pub fn handle_stop(&mut self, _now: Instant, store: &mut S) {
+        if matches!(self.state(), State::Stopped) {
+            return;
+        }
+        let goodbye = Goodbye { incarnation: self.cx.incarnation };
+        // Twice, as nobody answers; who misses both waits for the timeout.
+        for _ in 0..2 {
+            let packet = goodbye.emit(self.cx.envelope, store);
+            self.cx.send(None, packet);
+        }
+        self.state = Some(State::Stopped);
+    }
+
+    /// When [`Order::handle_timeout`] is to be called next, if nothing else happens before.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.state().deadline(&self.cx)
+    }
+
+    /// The next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit<S::Buffer>> {
+        self.cx.out.transmits.pop_front()
+    }
+
+    /// The next step of the order.
+    pub fn poll_output(&mut self) -> Option<Output<S::Buffer>> {
+        self.cx.out.outputs.pop_front()
+    }
+
+    /// The next thing to tell the operator.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.cx.out.events.pop_front()
+    }
+
+    /// What was counted so far.
+    pub fn tally(&self) -> &Tally {
+        &self.cx.out.tally
+    }
+
+    /// The ring whose order is being delivered; none once the daemon stopped.
+    pub fn ring(&self) -> Option<RingId> {
+        self.state().ring().map(|ring| ring.id)
+    }
+
+    /// The name of the membership state, for people.
+    pub fn state_name(&self) -> &'static str {
+        self.state().name()
+    }
+
+    /// Bytes of packets and messages that are kept.
+    pub fn retained_bytes(&self) -> usize {
+        let window = self.state().ring().map_or(0, |ring| ring.window.retained());
+        window + self.cx.backlog.bytes()
+    }
+
+    fn state(&self) -> &State<S::Buffer> {
+        self.state.as_ref().expect("there is always a state")
+    }
+
+    fn parts<'a>(
+        &'a mut self,
+        now: Instant,
+        store: &'a mut S,
+    ) -> (&'a mut State<S::Buffer>, Scope<'a, S>) {
+        let state = self.state.as_mut().expect("there is always a state");
+        (state, Scope { now, cx: &mut self.cx, store })
+    }
+
+    fn enter(&mut self, now: Instant, next: Next, store: &mut S) {
+        if next == Next::Stay {
+            return;
+        }
+        let state = self.state.take().expect("there is always a state");
+        self.state = Some(state.enter(next, &mut Scope { now, cx: &mut self.cx, store }));
+    }
+}

@@ -1,0 +1,134 @@
+//! When there is nothing to do: the token rests, and whoever needs it asks for it. With nothing
+//! outstanding it may be handed to anyone; the rotation goes on from there.
+
+use std::time::Duration;
+
+use crate::base::{Buffer, Counter, Instant, Rank, Store};
+use crate::wire::token::{Token, TokenRequest};
+
+use super::super::context::Scope;
+use super::super::timer::{earlier, is_due};
+use super::rotation::Rotation;
+
+/// Where the token rests, and who would like to have it.
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
+    /// It rests here, until then at most.
+    here: Option<(Token, Instant)>,
+    /// It rests with another daemon.
+    there: Option<Rank>,
+    /// Who asked for it since it was here.
+    wanted_by: Option<Rank>,
+    /// When to ask for it, and how long to wait before asking again.
+    ask_at: Option<(Instant, Duration)>,
+}
+
+impl Rest {
+    /// Whether the token rests here.
+    pub(crate) fn is_here(&self) -> bool {
+        self.here.is_some()
+    }
+
+    /// Whether it rests with another daemon, and with which.
+    pub(super) fn place(&self) -> Option<Rank> {
+        self.there
+    }
+
+    /// A daemon said that it rests there.
+    pub(super) fn rests_at(&mut self, rank: Rank) {
+        self.there = Some(rank);
+    }
+
+    /// There was a sign that it moves.
+    pub(super) fn moved(&mut self) {
+        self.there = None;
+    }
+
+    /// It is here.
+    pub(super) fn visited(&mut self) {
+        (self.there, self.ask_at) = (None, None);
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        earlier(self.here.map(|(_, until)| until), self.ask_at.map(|(at, _)| at))
+    }
+}
+
+impl<B: Buffer> Rotation<B> {
+    /// Nothing is outstanding: whoever asked for the token gets it, else it rests here.
+    pub(super) fn rest_or_grant<S: Store<Buffer = B>>(
+        &mut self,
+        mut token: Token,
+        scope: &mut Scope<'_, S>,
+    ) {
+        token.flow = 0;
+        if let Some(to) = self.rest.wanted_by.take() {
+            scope.cx.out.count(Counter::TokensGranted);
+            return self.pass(token, to, scope);
+        }
+        scope.cx.out.count(Counter::TokensParked);
+        self.rest.here = Some((token, scope.now + scope.cx.timing.tour));
+        // All others learn that it is safe with us, and that everybody has everything.
+        self.tell_all(scope);
+    }
+
+    /// Another daemon asks for the token.
+    pub(crate) fn on_request<S: Store<Buffer = B>>(
+        &mut self,
+        from: Rank,
+        scope: &mut Scope<'_, S>,
+    ) {
+        match self.rest.here.take() {
+            Some((token, _)) => {
+                scope.cx.out.count(Counter::TokensGranted);
+                self.pass(token, from, scope);
+            }
+            None => self.rest.wanted_by = Some(from),
+        }
+    }
+
+    /// A message waits that was just submitted.
+    pub(crate) fn on_submit<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
+        if let Some((token, _)) = self.rest.here.take() {
+            return self.visit(token, scope);
+        }
+        if self.rest.ask_at.is_some() {
+            return;
+        }
+        if self.rest.there.is_some() {
+            self.ask(scope);
+        } else {
+            // It goes round and should be here soon.
+            let wait = self.patience(scope.cx);
+            self.rest.ask_at = Some((scope.now + wait, wait));
+        }
+    }
+
+    /// Asks for the token if it is needed.
+    pub(super) fn ask<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
+        if scope.cx.backlog.is_empty() || self.rest.is_here() {
+            self.rest.ask_at = None;
+            return;
+        }
+        let wait = self.rest.ask_at.map_or(self.patience(scope.cx), |(_, wait)| wait * 2);
+        let wait = wait.min(scope.cx.timing.failure / 8);
+        self.rest.ask_at = Some((scope.now + wait, wait));
+        let request = TokenRequest { ring: self.ring.id };
+        let packet = request.emit(scope.cx.envelope, scope.store);
+        scope.cx.send(self.rest.there, packet);
+    }
+
+    pub(super) fn on_rest_timeout<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
+        if is_due(scope.now, self.rest.here.map(|(_, until)| until))
+            && let Some((mut token, _)) = self.rest.here.take()
+        {
+            // One round without rest shows everybody that everybody is there.
+            token.tour = self.ring.set.len() as u8;
+            let next = self.ring.set.successor(scope.cx.me).expect("a ring has daemons");
+            self.pass(token, next, scope);
+        }
+        if is_due(scope.now, self.rest.ask_at.map(|(at, _)| at)) {
+            self.ask(scope);
+        }
+    }
+}

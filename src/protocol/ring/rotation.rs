@@ -1,0 +1,335 @@
+//! A ring at work: its order, and where this daemon stands in the rotation of the token.
+//! What happens when the token comes by: `visit.rs`. When there is nothing to do: `idle.rs`.
+
+use std::time::Duration;
+
+use crate::base::{Buffer, Counter, Instant, Rank, Seq, Store};
+use crate::wire::data::Data;
+use crate::wire::list::List;
+use crate::wire::token::{Notice, Ranges, RepairRequest, Token};
+
+use super::super::context::{Context, Scope};
+use super::super::output::{Channel, To};
+use super::super::timer::{RoundTime, earlier, is_due};
+use super::Ring;
+use super::flow::Flow;
+use super::idle::Rest;
+use super::repair::{self, Overdue};
+
+/// Rounds after which even a patient daemon takes the token for lost.
+const ROUNDS_MAX: u32 = 8;
+
+/// Measured rounds raise the failure timeout to so many times its floor at most.
+const FAILURE_FACTOR_MAX: u32 = 10;
+
+/// A token on its way, kept until there is a sign that it arrived.
+struct Passed {
+    token: Token,
+    repeat_at: Instant,
+    wait: Duration,
+}
+
+/// A ring at work.
+pub(crate) struct Rotation<B> {
+    pub(crate) ring: Ring<B>,
+    pub(super) flow: Flow,
+    pub(super) overdue: Overdue,
+    pub(super) rest: Rest,
+    /// Packets of the turn at hand that follow the token.
+    pub(super) trailing: Vec<B>,
+    /// Hop of the token at its last visit.
+    pub(super) visit_hop: u64,
+    /// The greatest hop that any packet showed.
+    last_hop: u64,
+    /// The token's seq at its last visit: what is missing up to there is not just on its way.
+    pub(super) visit_seq: Seq,
+    passed: Option<Passed>,
+    /// When it was passed on, for as long as it goes round without rest or loss.
+    passed_at: Option<Instant>,
+    /// When there was the last sign that the token moves.
+    sign_at: Instant,
+    round: RoundTime,
+    /// The aru that all others were told last.
+    pub(super) announced: Seq,
+    noticed_at: Instant,
+    notice_at: Option<Instant>,
+    /// Work waits for memory until then.
+    memory_at: Option<Instant>,
+}
+
+impl<B: Buffer> Rotation<B> {
+    pub(crate) fn new(ring: Ring<B>, cx: &Context<B>, now: Instant) -> Self {
+        let flow = Flow::new(&cx.options, ring.set.len());
+        Self {
+            ring,
+            flow,
+            overdue: Overdue::default(),
+            rest: Rest::default(),
+            trailing: Vec::new(),
+            visit_hop: 0,
+            last_hop: 0,
+            visit_seq: Seq::ZERO,
+            passed: None,
+            passed_at: None,
+            sign_at: now,
+            round: RoundTime::default(),
+            announced: Seq::ZERO,
+            noticed_at: Instant::ZERO,
+            notice_at: None,
+            memory_at: None,
+        }
+    }
+
+    /// Makes the ring's first token, as its leader does.
+    pub(crate) fn begin<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
+        let mut lags = List::default();
+        for _ in self.ring.set.iter() {
+            assert!(lags.push(0), "a token has a lag for each daemon");
+        }
+        let token = Token {
+            ring: self.ring.id,
+            hop: 1,
+            to: scope.cx.me,
+            tour: self.ring.set.len() as u8,
+            seq: Seq::ZERO,
+            flow: 0,
+            lags,
+            missing: Ranges::default(),
+        };
+        self.visit(token, scope);
+    }
+
+    /// The token, for this daemon.
+    pub(crate) fn on_token<S: Store<Buffer = B>>(
+        &mut self,
+        from: Rank,
+        token: Token,
+        scope: &mut Scope<'_, S>,
+    ) {
+        let fits = token.to == scope.cx.me && token.lags.len() == self.ring.set.len();
+        if !fits || token.seq < self.visit_seq {
+            return scope.cx.out.count(Counter::PacketsStale);
+        }
+        if token.hop <= self.visit_hop {
+            // Whoever repeats it saw no sign that it arrived.
+            scope.cx.out.count(Counter::PacketsStale);
+            let notice = self.notice();
+            let packet = notice.emit(scope.cx.envelope, scope.store);
+            return scope.cx.send(Some(from), packet);
+        }
+        if let Some(passed_at) = self.passed_at.take() {
+            self.round.record(scope.now.since(passed_at));
+        }
+        self.on_sign(token.hop, scope.now);
+        self.visit(token, scope);
+    }
+
+    /// A packet of the order.
+    pub(crate) fn on_data<S: Store<Buffer = B>>(
+        &mut self,
+        from: Rank,
+        data: &Data<'_>,
+        bytes: &B,
+        scope: &mut Scope<'_, S>,
+    ) {
+        let header = &data.header;
+        let is_new = self.ring.receive(scope.cx.me, from, data, bytes);
+        scope.cx.out.count(if is_new {
+            Counter::PacketsReceived
+        } else {
+            Counter::PacketsDuplicate
+        });
+        self.on_sign(header.hop, scope.now);
+        self.ring.learn_aru(from, header.aru);
+        self.ring.learn_safe(header.safe);
+        self.settle(scope);
+    }
+
+    /// Word of what another daemon has.
+    pub(crate) fn on_notice<S: Store<Buffer = B>>(
+        &mut self,
+        from: Rank,
+        notice: &Notice,
+        scope: &mut Scope<'_, S>,
+    ) {
+        self.on_sign(notice.hop, scope.now);
+        self.ring.learn_aru(from, notice.aru);
+        self.ring.learn_safe(notice.safe);
+        if notice.parked && notice.hop >= self.last_hop && !self.rest.is_here() {
+            self.passed_at = None;
+            self.rest.rests_at(from);
+            self.ask(scope);
+        }
+        self.settle(scope);
+    }
+
+    /// Any packet of the ring shows which hop its sender knew.
+    fn on_sign(&mut self, hop: u64, now: Instant) {
+        if hop > self.last_hop {
+            self.last_hop = hop;
+            self.sign_at = now;
+            self.rest.moved();
+        }
+        if self.passed.as_ref().is_some_and(|passed| hop >= passed.token.hop) {
+            self.passed = None;
+        }
+    }
+
+    /// Remembers a token that goes out, and sends it.
+    pub(super) fn pass<S: Store<Buffer = B>>(
+        &mut self,
+        mut token: Token,
+        to: Rank,
+        scope: &mut Scope<'_, S>,
+    ) {
+        token.hop += 1;
+        token.to = to;
+        token.tour = token.tour.saturating_sub(1);
+        token.lags = List::default();
+        for rank in self.ring.set.iter() {
+            let lag = token.seq.get().saturating_sub(self.ring.aru_of(rank).get());
+            let lag = u32::try_from(lag).unwrap_or(u32::MAX);
+            assert!(token.lags.push(lag), "a token has a lag for each daemon");
+        }
+        self.last_hop = self.last_hop.max(token.hop);
+        (self.sign_at, self.passed_at) = (scope.now, Some(scope.now));
+        let wait = self.patience(scope.cx);
+        self.emit_token(&token, scope);
+        self.passed = Some(Passed { token, repeat_at: scope.now + wait, wait });
+    }
+
+    fn emit_token<S: Store<Buffer = B>>(&self, token: &Token, scope: &mut Scope<'_, S>) {
+        let to = To::Daemon(scope.cx.id(token.to));
+        match token.emit(scope.cx.envelope, scope.store) {
+            Some(bytes) => scope.cx.out.send(to, Channel::Token, bytes),
+            // It will be repeated.
+            None => scope.cx.out.count(Counter::PoolExhausted),
+        }
+    }
+
+    /// How long a sign of the token may take, by the rounds that were measured.
+    pub(super) fn patience(&self, cx: &Context<B>) -> Duration {
+        (self.round.bound() * 2).max(cx.options.token_repeat).min(cx.timing.failure / 8)
+    }
+
+    /// Who cannot be reached with the token, when it is lost.
+    pub(crate) fn suspect(&self) -> Option<Rank> {
+        self.passed.as_ref().map(|passed| passed.token.to)
+    }
+
+    /// When the token counts as lost. Never while it rests here.
+    fn lost_at(&self, cx: &Context<B>) -> Option<Instant> {
+        if self.ring.is_alone() || self.rest.is_here() {
+            return None;
+        }
+        let floor = cx.timing.failure;
+        let failure = (self.round.bound() * ROUNDS_MAX).clamp(floor, floor * FAILURE_FACTOR_MAX);
+        let resting = if self.rest.place().is_some() { cx.timing.tour } else { Duration::ZERO };
+        Some(self.sign_at + failure + resting)
+    }
+
+    /// Whether the token is lost.
+    pub(crate) fn is_lost(&self, cx: &Context<B>, now: Instant) -> bool {
+        is_due(now, self.lost_at(cx))
+    }
+
+    /// When there is something to do.
+    pub(crate) fn deadline(&self, cx: &Context<B>) -> Option<Instant> {
+        let aru = self.ring.window.aru();
+        let allowance = cx.options.reorder_allowance;
+        let repeat = self.passed.as_ref().map(|passed| passed.repeat_at);
+        let overdue = self.overdue.deadline(aru, allowance, self.repair_patience(cx));
+        [self.lost_at(cx), repeat, overdue, self.notice_at, self.memory_at, self.rest.deadline()]
+            .into_iter()
+            .fold(None, earlier)
+    }
+
+    pub(crate) fn on_timeout<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
+        let now = scope.now;
+        if let Some(passed) = self.passed.as_mut().filter(|passed| passed.repeat_at <= now) {
+            passed.wait = (passed.wait * 2).min(scope.cx.timing.failure / 8);
+            passed.repeat_at = now + passed.wait;
+            self.passed_at = None;
+            let token = passed.token;
+            scope.cx.out.count(Counter::TokensRepeated);
+            self.emit_token(&token, scope);
+        }
+        self.on_rest_timeout(scope);
+        self.settle(scope);
+    }
+
+    /// Does what any input may have made possible: delivers, asks for repairs, tells what is here.
+    pub(crate) fn settle<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
+        self.ring.deliver(scope);
+        self.memory_at = self.ring.is_blocked.then(|| scope.now + scope.cx.timing.memory);
+        self.repair(scope);
+        self.give_notice(scope);
+    }
+
+    /// Asks for what is overdue outside of the token, where that had time to bring it.
+    fn repair<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
+        let (aru, high) = (self.ring.window.aru(), self.ring.window.high());
+        self.overdue.observe(scope.now, aru, high, scope.cx.options.reorder_allowance);
+        let patience = self.repair_patience(scope.cx);
+        let Some(tries) = self.overdue.may_ask(scope.now, aru, patience) else { return };
+        let missing = repair::missing(&self.ring.window, self.overdue.limit());
+        let Some(first) = missing.first() else { return };
+        // Who is known to have it, each in turn; else anybody.
+        let others = self.ring.set.without(crate::base::DaemonSet::only(scope.cx.me));
+        let has_it = |rank: &Rank| self.ring.aru_of(*rank) >= first.start;
+        let known = others.iter().filter(has_it).count();
+        let turn = tries as usize;
+        let to = match known {
+            0 => others.iter().nth(turn % others.len().max(1)),
+            _ => others.iter().filter(has_it).nth(turn % known),
+        };
+        let Some(to) = to else { return };
+        let asked = missing.iter().map(|range| u64::from(range.len)).sum();
+        scope.cx.out.tally.add(Counter::RepairsRequested, asked);
+        let request = RepairRequest { ring: self.ring.id, missing };
+        let packet = request.emit(scope.cx.envelope, scope.store);
+        scope.cx.send(Some(to), packet);
+    }
+
+    fn repair_patience(&self, cx: &Context<B>) -> Duration {
+        cx.timing.repair.max(self.round.bound() * 2)
+    }
+
+    /// What this daemon would tell of itself.
+    pub(super) fn notice(&self) -> Notice {
+        Notice {
+            ring: self.ring.id,
+            hop: self.last_hop.max(self.visit_hop),
+            aru: self.ring.window.aru(),
+            safe: self.ring.safe(),
+            parked: self.rest.is_here(),
+        }
+    }
+
+    /// Tells all others what is here, for the sake of safe messages: at once when that was not
+    /// done for a while, and not where data will say it soon.
+    fn give_notice<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
+        self.notice_at = None;
+        let aru = self.ring.window.aru();
+        let is_news = aru > self.announced && self.ring.safe_high > self.announced;
+        let matters = self.ring.safe() < self.ring.safe_high && !self.ring.is_alone();
+        if !is_news || !matters || !scope.cx.backlog.is_empty() {
+            return;
+        }
+        // Each notice goes to everybody: the larger the ring, the rarer.
+        let interval = scope.cx.options.notice_interval * (self.ring.set.len() as u32).div_ceil(2);
+        if scope.now.since(self.noticed_at) < interval {
+            self.notice_at = Some(self.noticed_at + interval);
+            return;
+        }
+        self.tell_all(scope);
+    }
+
+    /// Sends a notice to everybody.
+    pub(super) fn tell_all<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
+        self.noticed_at = scope.now;
+        self.announced = self.ring.window.aru();
+        let packet = self.notice().emit(scope.cx.envelope, scope.store);
+        scope.cx.send(None, packet);
+    }
+}

@@ -1,0 +1,145 @@
+//! One visit of the token.
+
+use crate::base::limits::RING_WINDOW_PACKETS;
+use crate::base::{Buffer, Counter, Seq, Store};
+use crate::wire::data::{DATA_HEADER_BYTES, DataHeader};
+use crate::wire::token::Token;
+
+use super::super::context::Scope;
+use super::repair;
+use super::rotation::Rotation;
+
+impl<B: Buffer> Rotation<B> {
+    /// Does all that only the holder of the token may do, and passes it on, or lets it rest.
+    pub(super) fn visit<S: Store<Buffer = B>>(
+        &mut self,
+        mut token: Token,
+        scope: &mut Scope<'_, S>,
+    ) {
+        scope.cx.out.count(Counter::TokenVisits);
+        self.visit_hop = token.hop;
+        self.rest.visited();
+        self.learn(&token);
+        let repaired = self.answer(&mut token, scope);
+        let sent = self.send_new(&mut token, scope);
+        self.request(&mut token, scope);
+        self.visit_seq = token.seq;
+        let is_quiet = repaired == 0 && sent == 0 && token.missing.is_empty();
+        if is_quiet && token.tour == 0 && self.ring.is_stable() && scope.cx.backlog.is_empty() {
+            self.rest_or_grant(token, scope);
+        } else {
+            let next = self.ring.set.successor(scope.cx.me).expect("a ring has daemons");
+            self.pass(token, next, scope);
+        }
+        // Accelerated ring: the next daemon has the token while these are still on their way.
+        for bytes in self.trailing.drain(..) {
+            scope.cx.send(None, Some(bytes));
+        }
+        // The ring waits for the token, our clients do not.
+        self.settle(scope);
+    }
+
+    /// Takes what the token says about everybody.
+    fn learn(&mut self, token: &Token) {
+        self.ring.window.raise_high(token.seq);
+        for (rank, &lag) in self.ring.set.iter().zip(token.lags.iter()) {
+            let aru = token.seq.get().saturating_sub(u64::from(lag));
+            self.ring.learn_aru(rank, Seq::new(aru));
+        }
+    }
+
+    /// Repeats what others miss and this daemon has.
+    fn answer<S: Store<Buffer = B>>(
+        &mut self,
+        token: &mut Token,
+        scope: &mut Scope<'_, S>,
+    ) -> usize {
+        let mut own = false;
+        let repaired = repair::answer(&mut token.missing, &self.ring.window, |seq| {
+            if let Some(packet) = self.ring.window.get(seq) {
+                own |= packet.origin == scope.cx.me;
+                scope.cx.send(None, Some(packet.bytes.clone()));
+            }
+        });
+        scope.cx.out.tally.add(Counter::PacketsRepaired, repaired as u64);
+        if own {
+            self.flow.lost();
+        }
+        repaired
+    }
+
+    /// Asks for what is missing here. Accelerated ring: what was sent in the round that is just
+    /// going on may still be on its way, so only up to the token's seq at its last visit.
+    fn request<S: Store<Buffer = B>>(&mut self, token: &mut Token, scope: &mut Scope<'_, S>) {
+        let window = &self.ring.window;
+        self.overdue.observe(
+            scope.now,
+            window.aru(),
+            window.high(),
+            scope.cx.options.reorder_allowance,
+        );
+        let limit = self.overdue.limit().min(self.visit_seq);
+        let asked = repair::request(&mut token.missing, window, limit);
+        scope.cx.out.tally.add(Counter::RepairsRequested, asked as u64);
+    }
+
+    /// Gives places to what waits, as much as the windows allow: the first packets go out before
+    /// the token, the last ones behind it.
+    fn send_new<S: Store<Buffer = B>>(
+        &mut self,
+        token: &mut Token,
+        scope: &mut Scope<'_, S>,
+    ) -> usize {
+        let window = scope.cx.options.window_packets.min(RING_WINDOW_PACKETS) as u64;
+        let slowest = self.ring.safe().get();
+        let open = (slowest + window).saturating_sub(token.seq.get());
+        let budget = self.flow.budget(token.flow as usize, open as usize);
+        let mut sent_bytes = 0;
+        let mut sent = 0;
+        while sent < budget {
+            let Some(bytes) = self.place_next(token, scope) else { break };
+            sent_bytes += bytes;
+            sent += 1;
+        }
+        let leading = sent.saturating_sub(self.flow.accelerated_packets());
+        for bytes in self.trailing.drain(..leading) {
+            scope.cx.send(None, Some(bytes));
+        }
+        let flow = self.flow.record(token.flow as usize, sent_bytes);
+        token.flow = u32::try_from(flow).unwrap_or(u32::MAX);
+        sent
+    }
+
+    /// Makes the next packet, and keeps it as received. Returns its size.
+    fn place_next<S: Store<Buffer = B>>(
+        &mut self,
+        token: &mut Token,
+        scope: &mut Scope<'_, S>,
+    ) -> Option<usize> {
+        let cx = &mut *scope.cx;
+        let seq = token.seq.next();
+        let aru = self.ring.window.aru();
+        let aru = if aru == token.seq { seq } else { aru };
+        let header = DataHeader {
+            ring: self.ring.id,
+            seq,
+            hop: self.visit_hop,
+            aru,
+            safe: self.ring.safe(),
+        };
+        let room = cx.options.datagram_bytes - DATA_HEADER_BYTES;
+        let (packet, messages) = cx.backlog.pack(header, cx.me, cx.envelope, room, scope.store)?;
+        token.seq = seq;
+        let bytes = packet.bytes.clone();
+        let is_safe = packet.is_safe;
+        let inserted = self.ring.window.insert(seq, packet);
+        assert_eq!(inserted, super::window::Inserted::New, "the token gives each place once");
+        self.ring.received(cx.me, seq, is_safe);
+        self.announced = aru;
+        cx.tell_places(&self.ring, seq, messages);
+        cx.out.count(Counter::PacketsSent);
+        let size = bytes.as_ref().len();
+        self.trailing.push(bytes);
+        Some(size)
+    }
+}

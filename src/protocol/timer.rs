@@ -1,0 +1,103 @@
+//! Deadlines: what follows from the configured times, and from measured rounds.
+
+use std::time::Duration;
+
+use crate::base::Instant;
+
+use super::options::Options;
+
+/// Times that follow from the failure timeout.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    /// No sign for so long: failed.
+    pub(crate) failure: Duration,
+    /// Joins, exchanges and dones are repeated so often.
+    pub(crate) repeat: Duration,
+    /// Two joins of one daemon are at least so far apart, so that a crowd does not shout.
+    pub(crate) spacing: Duration,
+    /// Presence is shown so often.
+    pub(crate) presence: Duration,
+    /// Who was not heard for so long is not heard.
+    pub(crate) hearing: Duration,
+    /// A resting token goes on a tour so often.
+    pub(crate) tour: Duration,
+    /// A request for missing packets is repeated after so long.
+    pub(crate) repair: Duration,
+    /// Work that waits for memory is tried again after so long.
+    pub(crate) memory: Duration,
+}
+
+impl Timing {
+    pub(crate) fn new(options: &Options, daemons: usize) -> Self {
+        let failure = options.failure_timeout;
+        Self {
+            failure,
+            repeat: failure / 12,
+            // A join of each daemon reaches each other one: 20 us of work for each of them.
+            spacing: (Duration::from_micros(20) * daemons as u32).min(failure / 24),
+            presence: failure / 2,
+            hearing: failure * 2,
+            tour: failure / 3,
+            repair: (options.reorder_allowance * 2).min(failure / 12),
+            memory: Duration::from_millis(1),
+        }
+    }
+}
+
+/// How long the token takes for a round, smoothed, as TCP does it for round trips.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RoundTime {
+    mean_ns: u64,
+    deviation_ns: u64,
+}
+
+impl RoundTime {
+    pub(crate) fn record(&mut self, round: Duration) {
+        let round_ns = u64::try_from(round.as_nanos()).unwrap_or(u64::MAX >> 8).min(u64::MAX >> 8);
+        if self.mean_ns == 0 {
+            self.mean_ns = round_ns;
+            self.deviation_ns = round_ns / 2;
+            return;
+        }
+        let error_ns = self.mean_ns.abs_diff(round_ns);
+        self.deviation_ns = (3 * self.deviation_ns + error_ns) / 4;
+        self.mean_ns = (7 * self.mean_ns + round_ns) / 8;
+    }
+
+    /// A round that takes longer than this is out of the ordinary.
+    pub(crate) fn bound(&self) -> Duration {
+        Duration::from_nanos(self.mean_ns + 4 * self.deviation_ns)
+    }
+}
+
+/// The earlier of two deadlines, where there is any.
+pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// Whether a deadline has passed.
+pub(crate) fn is_due(now: Instant, deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| deadline <= now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_times_are_smoothed_and_outliers_raise_the_bound() {
+        let mut rounds = RoundTime::default();
+        assert_eq!(rounds.bound(), Duration::ZERO);
+        for _ in 0..50 {
+            rounds.record(Duration::from_micros(100));
+        }
+        assert!(rounds.bound() < Duration::from_micros(110), "{rounds:?}");
+        rounds.record(Duration::from_millis(10));
+        assert!(rounds.bound() > Duration::from_millis(10), "{rounds:?}");
+        rounds.record(Duration::MAX);
+        assert!(rounds.bound() > Duration::from_secs(1));
+    }
+}

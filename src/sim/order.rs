@@ -1,0 +1,192 @@
+//! The daemon's own ordering core, as the simulator drives it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::base::buffer::{Heap, HeapBuffer};
+use crate::base::limits::PEER_DATAGRAM_BYTES_MIN;
+use crate::base::{DaemonId, Instant, RingId, Seq, Service, Store};
+use crate::protocol::options;
+use crate::protocol::order::Order;
+use crate::protocol::output::{self, Kind, To};
+use crate::wire::packet::{Packet, parse};
+
+use super::checker::trace::Place;
+use super::core::{Channel, Core, Output, Placement, Setup, Transmit};
+
+/// Enough of a message to know it by.
+const HEAD_BYTES: usize = 16;
+
+/// The ordering core of one daemon.
+pub struct Ordering {
+    order: Order<Heap>,
+    cluster: u64,
+    /// Beginnings of the messages that have no place yet, in the order of submission.
+    submitted: VecDeque<Vec<u8>>,
+    ring: RingId,
+    transmits: VecDeque<Transmit>,
+    outputs: VecDeque<Output>,
+}
+
+fn options(setup: &Setup) -> options::Options {
+    let tuning = &setup.tuning;
+    let datagram_bytes = tuning.datagram_bytes.max(PEER_DATAGRAM_BYTES_MIN);
+    options::Options {
+        failure_timeout: tuning.failure_timeout,
+        token_repeat: (tuning.failure_timeout / 20).max(Duration::from_micros(300)),
+        datagram_bytes,
+        window_packets: tuning.window_packets as usize,
+        global_window_bytes: datagram_bytes * tuning.window_packets as usize,
+        personal_window_bytes: datagram_bytes * (tuning.window_packets as usize / 2).max(1),
+        accelerated_window_bytes: datagram_bytes * (tuning.window_packets as usize / 4),
+        backlog_bytes: 1 << 20,
+        tells_places: true,
+        ..options::Options::default()
+    }
+}
+
+impl Ordering {
+    /// Takes everything that the core has to say, so that places can be told with the packets
+    /// that bring them.
+    fn drain(&mut self) {
+        let from = self.transmits.len();
+        while let Some(transmit) = self.order.poll_transmit() {
+            let to = match transmit.to {
+                To::Multicast => None,
+                To::Daemon(daemon) => Some(daemon),
+            };
+            let channel = match transmit.channel {
+                output::Channel::Data => Channel::Data,
+                output::Channel::Token => Channel::Token,
+            };
+            let bytes = transmit.bytes.as_ref().into();
+            self.transmits.push_back(Transmit { to, channel, bytes, places: Vec::new() });
+        }
+        while let Some(output) = self.order.poll_output() {
+            self.output(output, from);
+        }
+    }
+
+    fn output(&mut self, output: output::Output<HeapBuffer>, from: usize) {
+        let place = |ring, place: output::Place| Place {
+            ring,
+            seq: place.seq,
+            index: u32::from(place.index),
+        };
+        match output {
+            output::Output::Placed { ring, place: at } => {
+                let payload = self.submitted.pop_front().expect("what is placed was submitted");
+                let placement = Placement { payload, place: place(ring, at) };
+                let cluster = self.cluster;
+                let mut sent = self.transmits.iter_mut().skip(from);
+                match sent.find(|transmit| is_packet_of(cluster, &transmit.bytes, ring, at.seq)) {
+                    Some(transmit) => transmit.places.push(placement),
+                    None => self.outputs.push_back(Output::Placed(placement)),
+                }
+            }
+            output::Output::Deliver { place: at, service, payload, .. } => {
+                let place = place(self.ring, at);
+                let payload = payload.as_ref().to_vec();
+                self.outputs.push_back(Output::Message { payload, service, place });
+            }
+            output::Output::Configuration { kind: Kind::Regular, ring, members, .. } => {
+                self.ring = ring;
+                self.outputs.push_back(Output::Regular { ring, members });
+            }
+            output::Output::Configuration { kind: Kind::Transitional, members, .. } => {
+                self.outputs.push_back(Output::Transitional { members });
+            }
+        }
+    }
+}
+
+fn is_packet_of(cluster: u64, bytes: &[u8], ring: RingId, seq: Seq) -> bool {
+    match parse(cluster, bytes) {
+        Ok((_, Packet::Data(data))) => data.header.ring == ring && data.header.seq == seq,
+        Ok(_) | Err(_) => false,
+    }
+}
+
+impl Core for Ordering {
+    fn start(now: Instant, setup: &Setup) -> Self {
+        let core = options::Setup {
+            me: setup.daemon,
+            daemons: setup.daemons.clone(),
+            cluster: setup.cluster,
+            incarnation: u64::from(setup.incarnation) + 1,
+            seed: setup.seed,
+            options: options(setup),
+        };
+        let order = Order::new(&core, now, &mut Heap);
+        let ring = order.ring().expect("a daemon starts in a ring of its own");
+        let mut this = Self {
+            order,
+            cluster: setup.cluster,
+            submitted: VecDeque::new(),
+            ring,
+            transmits: VecDeque::new(),
+            outputs: VecDeque::new(),
+        };
+        this.drain();
+        this
+    }
+
+    fn submit(&mut self, now: Instant, service: Service, payload: &[u8]) -> bool {
+        let buffer = Heap.copy(payload).expect("the heap has no bound");
+        if !self.order.is_ready() {
+            return false;
+        }
+        self.submitted.push_back(payload[..payload.len().min(HEAD_BYTES)].to_vec());
+        let taken = self.order.handle_submit(now, service, buffer, &mut Heap).is_ok();
+        if !taken {
+            self.submitted.pop_back();
+        }
+        self.drain();
+        taken
+    }
+
+    fn handle_packet(&mut self, now: Instant, _: Channel, bytes: &[u8]) {
+        let buffer = Heap.copy(bytes).expect("the heap has no bound");
+        self.order.handle_packet(now, &buffer, &mut Heap);
+        self.drain();
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.order.handle_timeout(now, &mut Heap);
+        self.drain();
+    }
+
+    fn handle_unreachable(&mut self, now: Instant, daemon: DaemonId) {
+        self.order.handle_unreachable(now, daemon, &mut Heap);
+        self.drain();
+    }
+
+    fn handle_stop(&mut self, now: Instant) {
+        self.order.handle_stop(now, &mut Heap);
+        self.drain();
+    }
+
+    fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.order.poll_timeout()
+    }
+
+    fn state(&self) -> &'static str {
+        self.order.state_name()
+    }
+
+    fn retained(&self) -> usize {
+        self.order.retained_bytes()
+    }
+
+    fn is_packet(_: Channel, bytes: &[u8]) -> bool {
+        parse(0xc1, bytes).is_ok()
+    }
+}

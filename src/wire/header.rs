@@ -1,0 +1,215 @@
+//! What every packet between daemons begins with, and its checksum.
+
+use crate::base::limits::DAEMONS_MAX;
+use crate::base::{Rank, Store};
+
+use super::codec::{Reader, Writer};
+
+/// Bytes of the header.
+pub const HEADER_BYTES: usize = 20;
+
+/// First two bytes of every packet.
+const MAGIC: u16 = 0x474d;
+
+/// Version of all packet formats together.
+pub const VERSION: u8 = 1;
+
+/// Where the checksum stands; it covers everything else.
+const CHECKSUM: std::ops::Range<usize> = 4..8;
+
+/// What a packet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum PacketKind {
+    /// Messages with a place in the order.
+    Data = 1,
+    /// The token.
+    Token = 2,
+    /// A wish for the token.
+    TokenRequest = 3,
+    /// What its sender has received.
+    Notice = 4,
+    /// A wish for packets that were missed.
+    RepairRequest = 5,
+    /// A daemon looks for a configuration.
+    Join = 6,
+    /// A daemon is in a ring, and which.
+    Presence = 7,
+    /// A configuration has been agreed on.
+    Commit = 8,
+    /// What its sender has of its old ring.
+    Exchange = 9,
+    /// Its sender has all that it needs of its old ring.
+    Done = 10,
+    /// Its sender stops.
+    Goodbye = 11,
+}
+
+impl PacketKind {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Data,
+        Self::Token,
+        Self::TokenRequest,
+        Self::Notice,
+        Self::RepairRequest,
+        Self::Join,
+        Self::Presence,
+        Self::Commit,
+        Self::Exchange,
+        Self::Done,
+        Self::Goodbye,
+    ];
+}
+
+/// Why a datagram is not a packet of this cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reject {
+    /// It is no packet of ours, or of another version.
+    #[error("not a packet of version {VERSION}")]
+    Foreign,
+    /// It belongs to another cluster, or one with another configuration.
+    #[error("a packet of another cluster")]
+    Cluster,
+    /// Its checksum is wrong.
+    #[error("a damaged packet")]
+    Damaged,
+    /// Its fields do not fit together.
+    #[error("a packet whose fields do not fit together")]
+    Malformed,
+}
+
+/// Who sends: what the header says beside the kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// Identity of the cluster.
+    pub cluster: u64,
+    /// The sender.
+    pub sender: Rank,
+}
+
+impl Envelope {
+    /// Stores a packet of `kind` with `body_bytes` bytes behind the header, which `fill` writes.
+    ///
+    /// `None` when the store is exhausted.
+    pub fn seal<S: Store>(
+        self,
+        store: &mut S,
+        kind: PacketKind,
+        body_bytes: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Option<S::Buffer> {
+        store.store(HEADER_BYTES + body_bytes, |packet| {
+            let (header, body) = packet.split_at_mut(HEADER_BYTES);
+            fill(body);
+            let mut to = Writer::new(header);
+            to.u16(MAGIC);
+            to.u8(VERSION);
+            to.u8(kind as u8);
+            to.u32(0);
+            to.u64(self.cluster);
+            to.u8(self.sender.index() as u8);
+            to.bytes(&[0; 3]);
+            to.end();
+            let checksum = checksum(packet);
+            packet[CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
+        })
+    }
+}
+
+/// Checks the header of a datagram, and that nothing of it was damaged.
+///
+/// # Errors
+///
+/// It is not an undamaged packet of `cluster`.
+pub fn open(cluster: u64, packet: &[u8]) -> Result<(PacketKind, Rank, &[u8]), Reject> {
+    let mut from = Reader::new(packet);
+    let (Some(MAGIC), Some(VERSION), Some(kind)) = (from.u16(), from.u8(), from.u8()) else {
+        return Err(Reject::Foreign);
+    };
+    let kind = PacketKind::ALL.into_iter().find(|&known| known as u8 == kind);
+    let found = from.u32();
+    if from.u64() != Some(cluster) {
+        return Err(Reject::Cluster);
+    }
+    let (Some(sender), Some([0, 0, 0])) = (from.u8(), from.bytes(3)) else {
+        return Err(Reject::Malformed);
+    };
+    if found != Some(checksum(packet)) {
+        return Err(Reject::Damaged);
+    }
+    let kind = kind.ok_or(Reject::Foreign)?;
+    let sender = Rank::new(usize::from(sender)).ok_or(Reject::Malformed)?;
+    Ok((kind, sender, from.rest()))
+}
+
+// A rank fits the header's byte.
+const _: () = assert!(DAEMONS_MAX <= 256);
+
+/// Odd, without pattern: the golden ratio.
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Four lanes of eight bytes, each step of which can be undone: a change of one word always
+/// changes its lane. UDP's own checksum misses what breaks behind it, in memory or in offloads.
+fn checksum(packet: &[u8]) -> u32 {
+    let mut lanes = [MIX, !MIX, MIX.rotate_left(21), packet.len() as u64];
+    let mut absorb = |lane: usize, word: u64| {
+        lanes[lane] = (lanes[lane] ^ word).wrapping_mul(MIX).rotate_left(29);
+    };
+    let (header, body) = packet.split_at(CHECKSUM.end.min(packet.len()));
+    for (index, &byte) in header.iter().take(CHECKSUM.start).enumerate() {
+        absorb(index, u64::from(byte));
+    }
+    let mut blocks = body.chunks_exact(32);
+    for block in &mut blocks {
+        for (lane, word) in block.chunks_exact(8).enumerate() {
+            absorb(lane, u64::from_le_bytes(word.try_into().expect("chunks of eight bytes")));
+        }
+    }
+    for (lane, word) in blocks.remainder().chunks(8).enumerate() {
+        let mut padded = [0; 8];
+        padded[..word.len()].copy_from_slice(word);
+        absorb(lane, u64::from_le_bytes(padded));
+    }
+    let mixed = lanes.into_iter().fold(0, |mixed: u64, lane| {
+        let mixed = (mixed ^ lane).wrapping_mul(MIX);
+        mixed ^ mixed >> 32
+    });
+    (mixed ^ mixed >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::buffer::Heap;
+
+    const ENVELOPE: Envelope = Envelope { cluster: 7, sender: Rank::new(3).unwrap() };
+
+    fn sealed(len: usize) -> Vec<u8> {
+        let fill = |body: &mut [u8]| body.fill(0xab);
+        ENVELOPE.seal(&mut Heap, PacketKind::Notice, len, fill).unwrap().as_ref().to_vec()
+    }
+
+    #[test]
+    fn a_packet_opens_where_it_belongs() {
+        for len in [0, 1, 31, 32, 33, 1_400] {
+            let packet = sealed(len);
+            let body = vec![0xab; len];
+            assert_eq!(open(7, &packet), Ok((PacketKind::Notice, ENVELOPE.sender, &body[..])));
+            assert_eq!(open(8, &packet), Err(Reject::Cluster));
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_seen() {
+        let packet = sealed(77);
+        for bit in 0..packet.len() * 8 {
+            let mut damaged = packet.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(open(7, &damaged).is_err(), "bit {bit}");
+        }
+        for len in 0..packet.len() {
+            assert!(open(7, &packet[..len]).is_err(), "{len} bytes");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The token, and what is said about it and about missing packets outside of it.
+
+use crate::base::limits::{DAEMONS_MAX, REPAIR_RANGES_MAX};
+use crate::base::{Rank, RingId, Seq, Store};
+
+use super::codec::{Reader, Writer};
+use super::header::{Envelope, HEADER_BYTES, PacketKind};
+use super::list::List;
+
+/// A run of packets: `len` of them from `start` on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SeqRange {
+    /// The first.
+    pub start: Seq,
+    /// How many, at least 1.
+    pub len: u32,
+}
+
+impl SeqRange {
+    /// All of them.
+    pub fn iter(self) -> impl Iterator<Item = Seq> {
+        let start = self.start.get();
+        (start..start.saturating_add(u64::from(self.len))).map(Seq::new)
+    }
+}
+
+/// Runs of packets that somebody misses.
+pub type Ranges = List<SeqRange, REPAIR_RANGES_MAX>;
+
+/// The token: who holds it may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Its ring.
+    pub ring: RingId,
+    /// Counts the times it was passed on, so that a copy is known as one.
+    pub hop: u64,
+    /// Who holds it from now on.
+    pub to: Rank,
+    /// So many more times it is passed on before it may rest.
+    pub tour: u8,
+    /// The last place that was given away.
+    pub seq: Seq,
+    /// Bytes sent during the last rotation.
+    pub flow: u32,
+    /// For each daemon of the ring, in order: how far its aru is behind `seq`.
+    pub lags: List<u32, DAEMONS_MAX>,
+    /// What is missing somewhere.
+    pub missing: Ranges,
+}
+
+// The fullest token fits a datagram.
+const _: () = assert!(
+    HEADER_BYTES + TOKEN_FIELDS_BYTES + 4 * DAEMONS_MAX + RANGE_BYTES * REPAIR_RANGES_MAX
+        <= crate::base::limits::PEER_DATAGRAM_BYTES_MIN
+);
+
+const TOKEN_FIELDS_BYTES: usize = 12 + 8 + 1 + 1 + 8 + 4 + 1 + 1;
+const RANGE_BYTES: usize = 12;
+
+fn parse_ranges(from: &mut Reader<'_>, count: u8) -> Option<Ranges> {
+    let mut ranges = Ranges::default();
+    for _ in 0..count {
+        let range = SeqRange { start: from.seq()?, len: from.u32()? };
+        let is_sane = range.start > Seq::ZERO && range.len > 0;
+        if !is_sane || !ranges.push(range) {
+            return None;
+        }
+    }
+    Some(ranges)
+}
+
+fn emit_ranges(to: &mut Writer<'_>, ranges: &[SeqRange]) {
+    for range in ranges {
+        to.seq(range.start);
+        to.u32(range.len);
+    }
+}
+
+impl Token {
+    pub(super) fn parse(body: &[u8]) -> Option<Self> {
+        let mut from = Reader::new(body);
+        let (ring, hop) = (from.ring()?, from.u64()?);
+        let to = Rank::new(usize::from(from.u8()?))?;
+        let (tour, seq, flow) = (from.u8()?, from.seq()?, from.u32()?);
+        let (daemons, runs) = (from.u8()?, from.u8()?);
+        let mut lags = List::default();
+        for _ in 0..daemons {
+            if !lags.push(from.u32()?) {
+                return None;
+            }
+        }
+        let missing = parse_ranges(&mut from, runs)?;
+        from.end()?;
+        Some(Self { ring, hop, to, tour, seq, flow, lags, missing })
+    }
+
+    /// Stores the packet; `None` when the store is exhausted.
+    pub fn emit<S: Store>(&self, envelope: Envelope, store: &mut S) -> Option<S::Buffer> {
+        let lists = 4 * self.lags.len() + RANGE_BYTES * self.missing.len();
+        envelope.seal(store, PacketKind::Token, TOKEN_FIELDS_BYTES + lists, |body| {
+            let mut to = Writer::new(body);
+            to.ring(self.ring);
+            to.u64(self.hop);
+            to.u8(self.to.index() as u8);
+            to.u8(self.tour);
+            to.seq(self.seq);
+            to.u32(self.flow);
+            to.u8(self.lags.len() as u8);
+            to.u8(self.missing.len() as u8);
+            for &lag in self.lags.iter() {
+                to.u32(lag);
+            }
+            emit_ranges(&mut to, &self.missing);
+            to.end();
+        })
+    }
+}
+
+/// A daemon has something to send and asks whoever holds a resting token for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenRequest {
+    /// Ring of the token.
+    pub ring: RingId,
+}
+
+impl TokenRequest {
+    pub(super) fn parse(body: &[u8]) -> Option<Self> {
+        let mut from = Reader::new(body);
+        let ring = from.ring()?;
+        from.end()?;
+        Some(Self { ring })
+    }
+
+    /// Stores the packet; `None` when the store is exhausted.
+    pub fn emit<S: Store>(&self, envelope: Envelope, store: &mut S) -> Option<S::Buffer> {
+        envelope.seal(store, PacketKind::TokenRequest, 12, |body| {
+            let mut to = Writer::new(body);
+            to.ring(self.ring);
+            to.end();
+        })
+    }
+}
+
+/// What a daemon has received, from one that sends no data; also a sign that it has the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Ring.
+    pub ring: RingId,
+    /// Last hop of the token that its sender knows of.
+    pub hop: u64,
+    /// All packets up to here have reached it.
+    pub aru: Seq,
+    /// All packets up to here have reached everybody, as it knows.
+    pub safe: Seq,
+    /// Whether the token rests with it.
+    pub parked: bool,
+}
+
+impl Notice {
+    pub(super) fn parse(body: &[u8]) -> Option<Self> {
+        let mut from = Reader::new(body);
+        let (ring, hop) = (from.ring()?, from.u64()?);
+        let (aru, safe, parked) = (from.seq()?, from.seq()?, from.flag()?);
+        from.end()?;
+        Some(Self { ring, hop, aru, safe, parked })
+    }
+
+    /// Stores the packet; `None` when the store is exhausted.
+    pub fn emit<S: Store>(&self, envelope: Envelope, store: &mut S) -> Option<S::Buffer> {
+        envelope.seal(store, PacketKind::Notice, 12 + 3 * 8 + 1, |body| {
+            let mut to = Writer::new(body);
+            to.ring(self.ring);
+            to.u64(self.hop);
+            to.seq(self.aru);
+            to.seq(self.safe);
+            to.flag(self.parked);
+            to.end();
+        })
+    }
+}
+
+/// A daemon misses packets and asks one that has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RepairRequest {
+    /// Ring of the packets.
+    pub ring: RingId,
+    /// Which.
+    pub missing: Ranges,
+}
+
+impl RepairRequest {
+    pub(super) fn parse(body: &[u8]) -> Option<Self> {
+        let mut from = Reader::new(body);
+        let (ring, runs) = (from.ring()?, from.u8()?);
+        let missing = parse_ranges(&mut from, runs)?;
+        from.end()?;
+        Some(Self { ring, missing })
+    }
+
+    /// Stores the packet; `None` when the store is exhausted.
+    pub fn emit<S: Store>(&self, envelope: Envelope, store: &mut S) -> Option<S::Buffer> {
+        let len = 12 + 1 + RANGE_BYTES * self.missing.len();
+        envelope.seal(store, PacketKind::RepairRequest, len, |body| {
+            let mut to = Writer::new(body);
+            to.ring(self.ring);
+            to.u8(self.missing.len() as u8);
+            emit_ranges(&mut to, &self.missing);
+            to.end();
+        })
+    }
+}
