@@ -225,3 +225,6 @@ impl<S: Store> Order<S> {
         self.state = Some(state.enter(next, &mut Scope { now, cx: &mut self.cx, store }));
     }
 }
+
+#[cfg(test)]
+mod tests;

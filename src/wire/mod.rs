@@ -10,3 +10,6 @@ pub mod list;
 pub mod packet;
 pub mod session;
 pub mod token;
+
+#[cfg(test)]
+mod tests;

@@ -174,13 +174,14 @@ mod tests {
         let mut links = links();
         let can_talk =
             |links: &mut Links, serial: u64, now| links.accept(now, rank(1), &contact(1, serial));
+        assert!(can_talk(&mut links, 1, at(0)));
         links.distrust(at(0), rank(1), SECOND);
-        assert!(!can_talk(&mut links, 1, at(0)));
-        assert!(can_talk(&mut links, 2, at(1)));
+        assert!(!can_talk(&mut links, 2, at(0)));
+        assert!(can_talk(&mut links, 3, at(1)));
         links.distrust(at(1), rank(1), SECOND);
-        assert!(!can_talk(&mut links, 3, at(4)));
-        assert!(can_talk(&mut links, 4, at(5)));
+        assert!(!can_talk(&mut links, 4, at(4)));
+        assert!(can_talk(&mut links, 5, at(5)));
         links.distrust(at(100), rank(1), SECOND);
-        assert!(can_talk(&mut links, 5, at(101)));
+        assert!(can_talk(&mut links, 6, at(101)));
     }
 }

@@ -238,7 +238,8 @@ impl<B: Buffer> State<B> {
     ) -> Next {
         match self {
             Self::Gather(s) if exchange.ring.number > scope.cx.number_max => {
-                act(s.on_exchange(from, exchange.ring, Info::new(exchange)))
+                s.on_exchange(from, exchange.ring, Info::new(exchange));
+                Next::Stay
             }
             Self::Commit(s) if s.attempt.ring() == exchange.ring => {
                 if !s.attempt.members().contains(from) {
