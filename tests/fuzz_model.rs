@@ -1,5 +1,6 @@
-//! The fuzz targets that compare with a model, on a bounded number of inputs: recorded conversations, damaged
-//! by a seeded generator, so that every run is the same. A failure names the round to replay.
+//! The fuzz targets that compare with a model, on a bounded number of inputs: recorded
+//! conversations, damaged by a seeded generator, so that every run is the same. A failure names
+//! the round to replay.
 
 #[path = "../fuzz/bodies/mod.rs"]
 mod bodies;

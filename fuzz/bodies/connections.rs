@@ -174,7 +174,7 @@ impl World {
                 assert!(conn.started && conn.ended.is_none());
                 conn.ended = Some(reason);
             }
-            Event::ConfigurationInstalled { .. } => panic!("no event of a session layer"),
+            other => panic!("no event of a session layer: {other:?}"),
         }
     }
 

@@ -252,7 +252,7 @@ impl World {
                 let at = by_name(&mut self.conns, session);
                 self.conns[at].check_end(reason, self.memory_failed);
             }
-            Event::ConfigurationInstalled { .. } => panic!("no event of a session layer"),
+            other => panic!("no event of a session layer: {other:?}"),
         }
     }
 
