@@ -91,12 +91,17 @@ fn send(
 }
 
 fn check(receivers: usize, bytes: &[u8], step: usize, what: &str) {
+    check_copies(receivers, receivers, bytes, step, what);
+}
+
+/// `copies`: how many of the sessions get it.
+fn check_copies(receivers: usize, copies: usize, bytes: &[u8], step: usize, what: &str) {
     let (mut daemon, sender) = daemon(receivers);
     send(&mut daemon, sender, bytes, step, WARM);
     let before = calls();
     let received = send(&mut daemon, sender, bytes, step, COUNTED);
     let made = calls() - before;
-    assert_eq!(received, COUNTED * bytes.len() * receivers, "{what} to {receivers}");
+    assert_eq!(received, COUNTED * bytes.len() * copies, "{what} to {receivers}");
     assert_eq!(made, 0, "{what} to {receivers}");
 }
 
@@ -120,5 +125,21 @@ fn steady_messages_allocate_nothing() {
         check(receivers, &several, usize::MAX, "one with several destinations");
         check(receivers, &batch, usize::MAX, "twenty in one read");
         check(receivers, &batch, 1_000, "frames split between reads");
+    }
+}
+
+#[test]
+fn messages_to_one_session_to_all_but_the_sender_and_to_nobody_allocate_nothing() {
+    let little = ByteOrder::Little;
+    let private = frame(0, kind::RELIABLE, &["#s1#localhost"], &[1; 1_024], little);
+    let nobody = frame(0, kind::AGREED, &["nobody", "#nobody#localhost"], &[1; 64], little);
+    let both = ["g", "#s0#localhost"];
+    let to_itself = frame(0, kind::AGREED, &both, &[1; 64], little);
+    let discarded = frame(0, kind::AGREED | kind::SELF_DISCARD, &both, &[1; 64], little);
+    for step in [usize::MAX, 61] {
+        check_copies(10, 1, &private, step, "a private message");
+        check_copies(10, 0, &nobody, step, "a message to nobody");
+        check_copies(10, 11, &to_itself, step, "one that its sender gets too");
+        check_copies(10, 10, &discarded, step, "one that its sender does not get");
     }
 }

@@ -290,18 +290,6 @@ fn the_lost_tail_of_the_last_burst_is_repaired() {
 }
 
 #[test]
-fn a_lost_token_costs_no_failure_timeout() {
-    let mut lab = Lab::formed(4);
-    let ring = lab.ring(0);
-    lab.load();
-    lab.cluster.act(Action::Weather(Weather { drop_token: 20, ..Weather::FAIR }));
-    lab.cluster.run_for(Duration::from_secs(2));
-    assert_eq!([0, 1, 2, 3].map(|host| lab.ring(host)), [ring; 4]);
-    lab.cluster.act(Action::Weather(Weather::FAIR));
-    lab.judge();
-}
-
-#[test]
 fn a_pair_that_hears_one_way_comes_to_rest() {
     for daemons in [2, 3, 5] {
         let mut lab = Lab::formed(daemons);

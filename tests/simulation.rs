@@ -10,7 +10,7 @@ use madrigal::sim::order::Ordering;
 use madrigal::sim::report::{Summary, judge};
 
 /// Runs of every build.
-const SEEDS: Range<u64> = 0..200;
+const SEEDS: Range<u64> = 0..40;
 
 fn seeds() -> Range<u64> {
     let number = |text: &str| text.parse::<u64>().expect("a seed is a number");

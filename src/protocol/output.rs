@@ -82,7 +82,7 @@ pub enum Output<B> {
         from: RingId,
     },
     /// The next message of this daemon, in the order of submission, has its place from now on.
-    /// Only where [`Options::tells_places`](super::order::Options::tells_places) asks for it.
+    /// Only where [`Options::tells_places`](super::options::Options::tells_places) asks for it.
     Placed {
         /// In this ring.
         ring: RingId,

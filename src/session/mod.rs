@@ -207,6 +207,10 @@ impl<S: Store> Sessions<S> {
 
     /// Turns a client away: one byte, then the connection is closed.
     fn reject(&mut self, id: SessionId, reject: Reject, store: &mut S) {
+        // An answer before this one may have met a full store, which ends the session.
+        if self.slots.get(id).is_none_or(|session| session.state == State::Ending) {
+            return;
+        }
         self.tally.count(match reject {
             Reject::Quota => Counter::RejectedQuota,
             Reject::NoName | Reject::IllegalName => Counter::RejectedName,
@@ -350,6 +354,8 @@ impl<S: Store> Sessions<S> {
             });
             if due {
                 self.give_up(id, store);
+                // Who is told something has as long again to take it.
+                self.arm(now, id);
             }
         }
     }

@@ -218,6 +218,34 @@ fn each_step_of_the_handshake_has_its_own_time() {
 }
 
 #[test]
+fn a_client_whose_steps_came_at_one_moment_is_told_that_its_time_is_over() {
+    let mut core = Core::new(BOUNDS);
+    let id = core.accept();
+    core.receive(id, &hello("a"));
+    core.name(&[]);
+    core.sessions.handle_timeout(Instant::ZERO + TIMEOUT, &mut Heap);
+    assert_eq!(core.sent(), b"\x05NULL \xf7");
+    assert_eq!(core.request(), Some((id, Request::Disconnect)));
+    core.sessions.handle_disconnected(id);
+    assert_eq!(core.actions(), [Action::Close(id)]);
+}
+
+#[test]
+fn a_reject_that_the_socket_does_not_take_holds_the_connection_for_one_more_timeout() {
+    let mut core = Core::new(BOUNDS);
+    let id = core.accept();
+    core.receive(id, &hello("a b"));
+    core.sessions.handle_timeout(Instant::ZERO + TIMEOUT, &mut Heap);
+    assert_eq!(core.actions(), [Action::Close(id)]);
+    let id = core.accept();
+    core.receive(id, &hello("a")[..5]);
+    core.sessions.handle_timeout(Instant::ZERO + TIMEOUT, &mut Heap);
+    assert_eq!(core.actions(), []);
+    core.sessions.handle_timeout(Instant::ZERO + TIMEOUT * 2, &mut Heap);
+    assert_eq!(core.actions(), [Action::Close(id)]);
+}
+
+#[test]
 fn a_client_that_stops_in_mid_handshake_is_told_what_was_missing() {
     for (input, expected) in [
         (&b"\x05\x00\x01\x01"[..], &b""[..]),
@@ -235,6 +263,38 @@ fn a_client_that_stops_in_mid_handshake_is_told_what_was_missing() {
         }
         assert_eq!(core.actions().last(), Some(&Action::Close(id)), "{input:?}");
     }
+}
+
+#[test]
+fn a_name_is_given_back_when_there_is_no_memory_to_say_why_the_client_may_not_in() {
+    /// Fails at the first store only.
+    struct Short {
+        failed: bool,
+    }
+    impl Store for Short {
+        type Buffer = HeapBuffer;
+
+        fn store(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> Option<HeapBuffer> {
+            if !std::mem::replace(&mut self.failed, true) {
+                return None;
+            }
+            Heap.store(len, fill)
+        }
+    }
+    let auth = Auth { allowed: AuthMethods { null: false, ip: false }, ip_required: false };
+    let setup = Setup { core: 0, auth, handshake_timeout: TIMEOUT, bounds: BOUNDS };
+    let mut sessions: Sessions<Short> = Sessions::new(setup);
+    let mut store = Short { failed: false };
+    let id = sessions.handle_accepted(Instant::ZERO, false);
+    sessions.handle_received(id, &hello("a"), &mut store);
+    assert!(sessions.poll_submission().is_some());
+    sessions.handle_named(Instant::ZERO, id, Some(private("a")), &mut store);
+    let disconnect = sessions.poll_submission();
+    assert!(matches!(disconnect, Some((_, Submission::Request(Request::Disconnect)))));
+    assert!(sessions.poll_transmit().is_none(), "an ending session is not written to");
+    assert_eq!(sessions.poll_action(), None, "the name is still on its way back");
+    sessions.handle_disconnected(id);
+    assert_eq!(sessions.poll_action(), Some(Action::Close(id)));
 }
 
 #[test]

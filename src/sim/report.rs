@@ -1,5 +1,5 @@
-//! What a run comes to, for whoever started it: a line of numbers, or what went wrong and how to see
-//! it again.
+//! What a run comes to, for whoever started it: a line of numbers, or what went wrong and how to
+//! see it again.
 
 use std::any::Any;
 use std::fmt;

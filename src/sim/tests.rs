@@ -1,5 +1,5 @@
-//! The simulator on a toy, whose first daemon gives all messages their places, and on a model, which
-//! is Totem by the book.
+//! The simulator on a toy, whose first daemon gives all messages their places, and on a model,
+//! which is Totem by the book.
 
 mod model;
 

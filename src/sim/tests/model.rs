@@ -1,5 +1,5 @@
-//! Totem by the book, without any speed: a core that is right, so that the simulator and the checker
-//! can be tried on it. It shares nothing with the daemon's.
+//! Totem by the book, without any speed: a core that is right, so that the simulator and the
+//! checker can be tried on it. It shares nothing with the daemon's.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
