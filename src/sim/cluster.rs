@@ -2,9 +2,9 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::rc::Rc;
 use std::time::Duration;
 
+use crate::base::buffer::HeapBuffer;
 use crate::base::{DaemonId, Instant, RingId, Service};
 
 use super::checker::trace::{DaemonEvent, DaemonLog, Ending, Entry, MessageId, SessionLog, Trace};
@@ -124,7 +124,7 @@ impl<C: Core> Cluster<C> {
 
     /// Lets `action` happen in a while.
     pub fn schedule(&mut self, at: Instant, action: Action) {
-        self.push(at, Happening::Act(action));
+        self.push(at, Happening::Act(Box::new(action)));
     }
 
     /// Lets the clients of `host` behave so from now on.
@@ -276,7 +276,7 @@ impl<C: Core> Cluster<C> {
                     self.next_submit(host);
                 }
             }
-            Happening::Act(action) => self.act(action),
+            Happening::Act(action) => self.act(*action),
             Happening::Unreachable { host, daemon } => {
                 let now = self.now;
                 if let Some(core) = &mut self.hosts[host].core {
@@ -339,14 +339,14 @@ impl<C: Core> Cluster<C> {
     }
 
     /// Sends `bytes` to everybody, from nobody.
-    fn throw(&mut self, channel: Channel, bytes: &Rc<[u8]>) {
+    fn throw(&mut self, channel: Channel, bytes: &HeapBuffer) {
         for to in 0..self.hosts.len() {
-            let bytes = Rc::clone(bytes);
+            let bytes = bytes.clone();
             self.push(self.now, Happening::Arrive { to, channel, bytes });
         }
     }
 
-    fn arrive(&mut self, to: usize, channel: Channel, bytes: Rc<[u8]>) {
+    fn arrive(&mut self, to: usize, channel: Channel, bytes: HeapBuffer) {
         let room = self.network.weather.buffer_bytes;
         self.hosts[to].receive(channel, bytes, room);
         self.schedule_work(to);
@@ -484,7 +484,7 @@ impl<C: Core> Cluster<C> {
     fn transmit(&mut self, from: usize, transmit: &Transmit) {
         let sender = self.hosts[from].life.daemon;
         self.timeline.note(self.step, self.now, Some(from), || {
-            Note::Transmit(transmit.to, transmit.channel, transmit.bytes.len())
+            Note::Transmit(transmit.to, transmit.channel, transmit.bytes.as_ref().len())
         });
         if !self.hosts[from].stranger {
             self.network.record(transmit.channel, &transmit.bytes);
@@ -500,7 +500,7 @@ impl<C: Core> Cluster<C> {
             for arrival in self.network.carry(self.now, route, &transmit.bytes) {
                 // The kernel's checksum finds what is not intact; what it may miss is for keys.
                 let (channel, bytes) = (route.channel, arrival.bytes);
-                if arrival.intact || !C::is_packet(channel, &bytes) {
+                if arrival.intact || !C::is_packet(channel, bytes.as_ref()) {
                     self.push(arrival.at, Happening::Arrive { to, channel, bytes });
                 }
             }
@@ -535,13 +535,14 @@ impl<C: Core> Cluster<C> {
             }
             Output::Placed(placement) => return self.placed(host, &placement),
             Output::Message { payload, service, place } => {
-                let Some(message) = message_of(&payload) else {
+                let payload = payload.as_ref();
+                let Some(message) = message_of(payload) else {
                     panic!("d{} delivers {} bytes", host + 1, payload.len());
                 };
                 if message.origin == self.hosts[host].life {
                     self.hosts[host].returned += 1;
                 }
-                DaemonEvent::Deliver { message, content: content(service, &payload), place }
+                DaemonEvent::Deliver { message, content: content(service, payload), place }
             }
         };
         self.log(host, event);

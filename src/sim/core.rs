@@ -1,8 +1,8 @@
 //! The face that the simulator needs of an ordering core, so that it can be tried on a toy.
 
-use std::rc::Rc;
 use std::time::Duration;
 
+use crate::base::buffer::HeapBuffer;
 use crate::base::{DaemonId, Instant, RingId, Service};
 
 use super::checker::trace::Place;
@@ -16,7 +16,7 @@ pub trait Core: Sized {
     fn submit(&mut self, now: Instant, service: Service, payload: &[u8]) -> bool;
 
     /// Takes a datagram.
-    fn handle_packet(&mut self, now: Instant, channel: Channel, bytes: &[u8]);
+    fn handle_packet(&mut self, now: Instant, channel: Channel, bytes: &HeapBuffer);
 
     /// Takes the passing of its deadline.
     fn handle_timeout(&mut self, now: Instant);
@@ -91,7 +91,7 @@ pub struct Transmit {
     /// Socket.
     pub channel: Channel,
     /// Content.
-    pub bytes: Rc<[u8]>,
+    pub bytes: HeapBuffer,
     /// Messages of the sender's own that get their place by it.
     pub places: Vec<Placement>,
 }
@@ -125,7 +125,7 @@ pub enum Output {
     /// A message is delivered.
     Message {
         /// Content.
-        payload: Vec<u8>,
+        payload: HeapBuffer,
         /// Guarantee.
         service: Service,
         /// Where the order has it.

@@ -32,10 +32,11 @@ pub fn message_of(head: &[u8]) -> Option<MessageId> {
 /// What the checker compares of a message.
 pub fn content(service: Service, payload: &[u8]) -> Content {
     let mut hash = payload.len() as u64;
-    for chunk in payload.chunks(8) {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0x9fb2_1c65_1e98_df25);
+    let (words, rest) = payload.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    for word in words.iter().chain([&last]) {
+        hash = (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x9fb2_1c65_1e98_df25);
         hash ^= hash >> 32;
     }
     Content { service, hash }
