@@ -7,6 +7,7 @@ pub mod data;
 pub mod header;
 pub mod join;
 pub mod list;
+pub mod ordered;
 pub mod packet;
 pub mod session;
 pub mod token;
