@@ -54,10 +54,10 @@ impl<'a> Ordered<'a> {
         if first & MARK != 0 {
             return multicast(bytes, origin);
         }
-        let mut reader = Reader::new(rest);
         if first == STATE {
-            return State::parse(reader).map(Ordered::State);
+            return State::parse(bytes).map(Ordered::State);
         }
+        let mut reader = Reader::new(rest);
         let session = SessionName::new(short(&mut reader)?).ok()?;
         let change = match first {
             JOIN => Change::Join(session, group(&mut reader)?),
@@ -146,7 +146,12 @@ pub struct GroupState<'a> {
 }
 
 impl<'a> State<'a> {
-    fn parse(mut reader: Reader<'a>) -> Option<Self> {
+    /// Reads a part.
+    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let mut reader = Reader::new(bytes);
+        if reader.u8()? != STATE {
+            return None;
+        }
         let ring = reader.ring()?;
         let component = Component { base: reader.ring()?, together: reader.set()? };
         let is_last = reader.flag()?;
@@ -260,7 +265,7 @@ impl StateWriter {
     }
 
     /// Bytes so far.
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
