@@ -6,9 +6,9 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use madrigal::base::{DaemonId, DaemonName, GroupName, Instant, PrivateGroup, Request, SessionId};
 use madrigal::mem::pool::{Pool, PoolOptions};
-use madrigal::protocol::{self, Configuration, Daemon, Delivery, Protocol};
+use madrigal::protocol::{self, Daemon, Delivery, Protocol};
 use madrigal::session::credit::Bounds;
-use madrigal::session::{Auth, Sessions, Setup, Submission};
+use madrigal::session::{Auth, Hold, Sessions, Setup, Submission};
 use madrigal::wire::session::frame::emit_hint;
 use madrigal::wire::session::handshake::emit_auth_choice;
 use madrigal::wire::session::{AuthMethods, ByteOrder, Header, kind};
@@ -25,7 +25,6 @@ impl Daemonless {
     fn new(receivers: usize) -> (Self, SessionId) {
         let name = DaemonName::new(b"d").unwrap();
         let daemon = Daemon { id: DaemonId::from_name("d"), name };
-        let configuration = Configuration::alone(daemon, 1);
         let allowed = AuthMethods { null: true, ip: false };
         let setup = Setup {
             core: 0,
@@ -33,15 +32,17 @@ impl Daemonless {
             handshake_timeout: Duration::from_secs(1),
             bounds: Bounds { messages_max: 1000, bytes_max: 1 << 20, hold_senders: false },
         };
+        let mut pool = Pool::new(PoolOptions { bytes_max: 64 << 20 });
+        let setup_of_protocol = protocol::Setup::alone(daemon, 1);
         let mut daemonless = Self {
             sessions: Sessions::new(setup),
-            protocol: Protocol::new(protocol::Setup { daemon: name, configuration }),
-            pool: Pool::new(PoolOptions { bytes_max: 64 << 20 }),
+            protocol: Protocol::new(&setup_of_protocol, Instant::ZERO, &mut pool),
+            pool,
         };
         for receiver in 0..receivers {
             let id = daemonless.connect(&format!("r{receiver}"));
             let join = Request::Join(GroupName::new(b"g").unwrap());
-            daemonless.protocol.handle_request(id, join, &mut daemonless.pool);
+            daemonless.protocol.handle_request(Instant::ZERO, id, join, &mut daemonless.pool);
         }
         let sender = daemonless.connect("sender");
         daemonless.turn();
@@ -68,7 +69,7 @@ impl Daemonless {
                     self.sessions.handle_named(Instant::ZERO, id, name, &mut self.pool);
                 }
                 Submission::Request(request) => {
-                    self.protocol.handle_request(id, request, &mut self.pool);
+                    self.protocol.handle_request(Instant::ZERO, id, request, &mut self.pool);
                 }
             }
         }
@@ -80,6 +81,12 @@ impl Daemonless {
                     }
                 }
                 Delivery::Ended { session } => self.sessions.handle_disconnected(session),
+                Delivery::Hold { session } => {
+                    self.sessions.handle_hold(Hold::Begin(session), &mut self.pool);
+                }
+                Delivery::Release { session } => {
+                    self.sessions.handle_hold(Hold::End(session), &mut self.pool);
+                }
             }
         }
         let mut written = 0;

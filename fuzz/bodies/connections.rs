@@ -9,7 +9,7 @@ use madrigal::base::event::EndReason;
 use madrigal::base::{Event, Instant, PrivateGroup, Request, SessionId};
 use madrigal::protocol::{Delivery, Protocol};
 use madrigal::session::credit::Bounds;
-use madrigal::session::{Action, Auth, Sessions, Setup, Submission};
+use madrigal::session::{Action, Auth, Hold, Sessions, Setup, Submission};
 use madrigal::wire::session::{Accept, AnswerError, AuthList, AuthMethods, Frame, Hello};
 
 use super::reader::Reader;
@@ -91,7 +91,8 @@ impl World {
             Conn { id, ..Conn::default() }
         };
         let conns = (0..conns).map(accept).collect();
-        Self { sessions, protocol: Protocol::new(super::protocol_setup()), conns }
+        let protocol = Protocol::new(&super::protocol_setup(), Instant::ZERO, &mut Heap);
+        Self { sessions, protocol, conns }
     }
 
     fn receive(&mut self, at: usize, bytes: &[u8]) {
@@ -122,7 +123,7 @@ impl World {
                     let conn = self.conn(id);
                     assert!(conn.name.is_some() && conn.disconnects == 0);
                     conn.disconnects += usize::from(request == Request::Disconnect);
-                    self.protocol.handle_request(id, request, &mut Heap);
+                    self.protocol.handle_request(Instant::ZERO, id, request, &mut Heap);
                 }
             }
             self.deliver();
@@ -147,6 +148,12 @@ impl World {
                     }
                 }
                 Delivery::Ended { session } => self.sessions.handle_disconnected(session),
+                Delivery::Hold { session } => {
+                    self.sessions.handle_hold(Hold::Begin(session), &mut Heap);
+                }
+                Delivery::Release { session } => {
+                    self.sessions.handle_hold(Hold::End(session), &mut Heap);
+                }
             }
         }
     }

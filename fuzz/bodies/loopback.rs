@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use madrigal::base::{DaemonId, DaemonName, Instant, SessionId, Store};
-use madrigal::protocol::{Configuration, Daemon, Delivery, Protocol, Setup as ProtocolSetup};
+use madrigal::protocol::{Daemon, Delivery, Protocol, Setup as ProtocolSetup};
 use madrigal::session::credit::Bounds;
-use madrigal::session::{Action, Auth, Sessions, Setup, Submission};
+use madrigal::session::{Action, Auth, Hold, Sessions, Setup, Submission};
 
 /// Who takes what is written to a connection.
 pub(crate) trait Sink {
@@ -32,17 +32,14 @@ pub(crate) struct Loopback<S: Store> {
 }
 
 impl<S: Store> Loopback<S> {
-    pub(crate) fn new(store: S, auth: Auth) -> Self {
+    pub(crate) fn new(mut store: S, auth: Auth) -> Self {
         let name = DaemonName::new(b"localhost").expect("a legal name");
         let daemon = Daemon { id: DaemonId::from_name(name.as_str()), name };
         let bounds = Bounds { messages_max: 1 << 20, bytes_max: 1 << 30, hold_senders: false };
         let handshake_timeout = Duration::from_secs(5);
         Self {
             sessions: Sessions::new(Setup { core: 0, auth, handshake_timeout, bounds }),
-            protocol: Protocol::new(ProtocolSetup {
-                daemon: name,
-                configuration: Configuration::alone(daemon, 1),
-            }),
+            protocol: Protocol::new(&ProtocolSetup::alone(daemon, 1), Instant::ZERO, &mut store),
             store,
             now: Instant::ZERO,
             write_max: usize::MAX,
@@ -101,7 +98,7 @@ impl<S: Store> Loopback<S> {
                     self.sessions.handle_named(self.now, id, named, &mut self.store);
                 }
                 Submission::Request(request) => {
-                    self.protocol.handle_request(id, request, &mut self.store);
+                    self.protocol.handle_request(self.now, id, request, &mut self.store);
                     assert!(!self.protocol.is_blocked(), "memory ran out");
                 }
             }
@@ -115,6 +112,12 @@ impl<S: Store> Loopback<S> {
                     }
                 }
                 Delivery::Ended { session } => self.sessions.handle_disconnected(session),
+                Delivery::Hold { session } => {
+                    self.sessions.handle_hold(Hold::Begin(session), &mut self.store);
+                }
+                Delivery::Release { session } => {
+                    self.sessions.handle_hold(Hold::End(session), &mut self.store);
+                }
             }
         }
         work

@@ -21,7 +21,7 @@ pub(crate) use frames::frames;
 pub(crate) use handshake::handshake;
 
 use madrigal::base::{DaemonId, DaemonName};
-use madrigal::protocol::{Configuration, Daemon, Setup};
+use madrigal::protocol::{Daemon, Setup};
 
 /// The daemon of the recorded conversations, so that what was said to it is said to this one.
 const DAEMON: &str = "localhost";
@@ -30,5 +30,5 @@ const DAEMON: &str = "localhost";
 fn protocol_setup() -> Setup {
     let name = DaemonName::new(DAEMON.as_bytes()).unwrap();
     let daemon = Daemon { id: DaemonId::from_name(DAEMON), name };
-    Setup { daemon: name, configuration: Configuration::alone(daemon, 1) }
+    Setup::alone(daemon, 1)
 }

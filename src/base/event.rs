@@ -72,6 +72,12 @@ pub enum Counter {
     TokensGranted,
     /// Messages that came out of the order, of all daemons.
     MessagesOrdered,
+    /// Messages for members on this daemon alone, which took no place in the ring's order.
+    MessagesLocal,
+    /// Messages out of the order that no daemon would have put there, ignored.
+    OrderedMalformed,
+    /// Times a session was not read from because its requests waited for the ring.
+    SessionsHeld,
     /// Times this daemon began to look for a new configuration.
     GathersStarted,
     /// Regular configurations that were installed.
@@ -117,6 +123,9 @@ impl Counter {
         Self::TokensParked,
         Self::TokensGranted,
         Self::MessagesOrdered,
+        Self::MessagesLocal,
+        Self::OrderedMalformed,
+        Self::SessionsHeld,
         Self::GathersStarted,
         Self::ConfigurationsInstalled,
     ];

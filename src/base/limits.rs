@@ -133,3 +133,10 @@ pub const REPAIR_PACKETS_MAX: usize = 64;
 pub const ORDERED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 const _: () = assert!(CLIENT_FRAME_BYTES_MAX <= ORDERED_BYTES_MAX);
+
+/// A part of the state of groups that daemons exchange ends behind the member that makes it so
+/// long.
+pub const STATE_PART_BYTES: usize = 64 * 1024;
+
+/// Requests of one session that may wait for the ring before no more are read from it.
+pub const SESSION_WAITING_MAX: usize = 32;

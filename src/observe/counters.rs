@@ -46,6 +46,9 @@ pub const NAMES: [(Counter, &str); Counter::COUNT] = [
     (Counter::TokensParked, "tokens_parked"),
     (Counter::TokensGranted, "tokens_granted"),
     (Counter::MessagesOrdered, "messages_ordered"),
+    (Counter::MessagesLocal, "messages_local"),
+    (Counter::OrderedMalformed, "ordered_malformed"),
+    (Counter::SessionsHeld, "sessions_held"),
     (Counter::GathersStarted, "gathers_started"),
     (Counter::ConfigurationsInstalled, "configurations_installed"),
 ];

@@ -21,11 +21,23 @@ pub enum Delivery<'a, B> {
         /// The session.
         session: SessionId,
     },
+    /// Requests of this session wait for the ring: nothing more is to be read from it.
+    Hold {
+        /// The session.
+        session: SessionId,
+    },
+    /// They went on; the session may be read from again.
+    Release {
+        /// The session.
+        session: SessionId,
+    },
 }
 
 enum Step<B> {
     Frame { frame: B, targets_end: usize, sender: Option<SessionId> },
     Ended { session: SessionId },
+    Hold { session: SessionId },
+    Release { session: SessionId },
 }
 
 /// Deliveries that were decided and not yet taken.
@@ -58,6 +70,14 @@ impl<B> Stream<B> {
         self.steps.push_back(Step::Ended { session });
     }
 
+    pub(crate) fn push_hold(&mut self, session: SessionId) {
+        self.steps.push_back(Step::Hold { session });
+    }
+
+    pub(crate) fn push_release(&mut self, session: SessionId) {
+        self.steps.push_back(Step::Release { session });
+    }
+
     pub(crate) fn next(&mut self) -> Option<Delivery<'_, B>> {
         self.lent = self.steps.pop_front();
         match &self.lent {
@@ -67,6 +87,8 @@ impl<B> Stream<B> {
                 Some(Delivery::Frame { frame, targets, sender: *sender })
             }
             Some(Step::Ended { session }) => Some(Delivery::Ended { session: *session }),
+            Some(Step::Hold { session }) => Some(Delivery::Hold { session: *session }),
+            Some(Step::Release { session }) => Some(Delivery::Release { session: *session }),
             None => {
                 self.targets.clear();
                 self.targets_taken = 0;

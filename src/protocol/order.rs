@@ -65,6 +65,34 @@ impl<S: Store> Order<S> {
         payload: S::Buffer,
         store: &mut S,
     ) -> Result<(), SubmitError> {
+        self.check_submit(&payload, self.cx.backlog.bytes())?;
+        self.cx.backlog.push(service, payload);
+        let (state, mut scope) = self.parts(now, store);
+        state.on_submit(&mut scope);
+        Ok(())
+    }
+
+    /// Takes a message that goes before all that wait, but behind earlier ones of its kind, and
+    /// behind one that is partly on its way. It is taken however much waits of the others.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Order::handle_submit`]; `Busy` when too much waits that goes first.
+    pub fn handle_submit_first(
+        &mut self,
+        now: Instant,
+        service: Service,
+        payload: S::Buffer,
+        store: &mut S,
+    ) -> Result<(), SubmitError> {
+        self.check_submit(&payload, self.cx.backlog.first_bytes())?;
+        self.cx.backlog.push_first(service, payload);
+        let (state, mut scope) = self.parts(now, store);
+        state.on_submit(&mut scope);
+        Ok(())
+    }
+
+    fn check_submit(&self, payload: &S::Buffer, waiting: usize) -> Result<(), SubmitError> {
         let bytes = payload.as_ref().len();
         if bytes > ORDERED_BYTES_MAX {
             return Err(SubmitError::TooLong { bytes });
@@ -72,12 +100,9 @@ impl<S: Store> Order<S> {
         if matches!(self.state(), State::Stopped) {
             return Err(SubmitError::Stopped);
         }
-        if !self.is_ready() {
+        if waiting >= self.cx.options.backlog_bytes {
             return Err(SubmitError::Busy);
         }
-        self.cx.backlog.push(service, payload);
-        let (state, mut scope) = self.parts(now, store);
-        state.on_submit(&mut scope);
         Ok(())
     }
 

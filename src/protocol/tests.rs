@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::base::buffer::{Heap, HeapBuffer};
 use crate::base::limits::GROUP_NAME_BYTES;
-use crate::base::{DaemonId, GroupName, Service};
+use crate::base::{DaemonName, GroupName};
 use crate::wire::session::frame::emit_hint;
 use crate::wire::session::{ByteOrder, Cause, Frame, Header, Regular, kind};
 
@@ -28,8 +28,8 @@ impl Cluster {
     fn new(sessions: &[&str], silent: &[&str]) -> Self {
         let name = DaemonName::new(b"d1").unwrap();
         let daemon = Daemon { id: DaemonId::from_name("d1"), name };
-        let configuration = Configuration::alone(daemon, 1_000);
-        let mut protocol = Protocol::new(Setup { daemon: name, configuration });
+        let setup = Setup::alone(daemon, 1);
+        let mut protocol = Protocol::new(&setup, Instant::ZERO, &mut Heap);
         let mut names = BTreeMap::new();
         for (slot, session) in (0..).zip(sessions) {
             let wanted = Some(SessionName::new(session.as_bytes()).unwrap());
@@ -40,7 +40,7 @@ impl Cluster {
     }
 
     fn request(&mut self, slot: u32, request: Request<HeapBuffer>) {
-        self.protocol.handle_request(id(slot), request, &mut Heap);
+        self.protocol.handle_request(Instant::ZERO, id(slot), request, &mut Heap);
     }
 
     fn join(&mut self, slot: u32, name: &str) {
@@ -68,6 +68,9 @@ impl Cluster {
                 }
                 Delivery::Ended { session } => {
                     log.entry(session).or_default().push("ended".into());
+                }
+                Delivery::Hold { .. } | Delivery::Release { .. } => {
+                    panic!("a daemon alone waits for nobody")
                 }
             }
         }
@@ -248,22 +251,20 @@ impl Store for Small {
 
 #[test]
 fn requests_wait_for_memory_and_then_take_effect_once_in_order() {
+    let watched = [(id(1), Request::Join(group("g"))), (id(1), Request::Join(group("h")))];
     let requests = || {
-        let join = |slot, name| (id(slot), Request::Join(group(name)));
         [
-            join(0, "g"),
-            join(1, "g"),
-            join(0, "h"),
-            join(1, "h"),
-            (id(1), Request::Leave(group("h"))),
+            (id(0), Request::Join(group("g"))),
+            (id(0), Request::Join(group("h"))),
+            (id(0), Request::Leave(group("h"))),
             (id(0), Request::Disconnect),
         ]
     };
     let run = |store: &mut Small, step: usize| {
         let name = DaemonName::new(b"d1").unwrap();
         let daemon = Daemon { id: DaemonId::from_name("d1"), name };
-        let configuration = Configuration::alone(daemon, 1_000);
-        let mut protocol = Protocol::<Small>::new(Setup { daemon: name, configuration });
+        let setup = Setup::alone(daemon, 1);
+        let mut protocol = Protocol::<Small>::new(&setup, Instant::ZERO, store);
         for (slot, session) in [(0, "a"), (1, "b")] {
             let wanted = SessionName::new(session.as_bytes()).ok();
             protocol.handle_connect(id(slot), wanted, true).unwrap();
@@ -276,16 +277,23 @@ fn requests_wait_for_memory_and_then_take_effect_once_in_order() {
                         format!("{} {targets:?}", describe(frame.as_ref()))
                     }
                     Delivery::Ended { session } => format!("ended {session:?}"),
+                    Delivery::Hold { session } => format!("hold {session:?}"),
+                    Delivery::Release { session } => format!("release {session:?}"),
                 });
             }
         };
+        let room = std::mem::replace(&mut store.0, 1000);
+        for (session, request) in watched.clone() {
+            protocol.handle_request(Instant::ZERO, session, request, store);
+        }
+        store.0 = room;
         for (session, request) in requests() {
-            protocol.handle_request(session, request, store);
+            protocol.handle_request(Instant::ZERO, session, request, store);
             take(&mut protocol);
         }
         for _ in 0..20 {
             store.0 += step;
-            protocol.handle_memory(store);
+            protocol.handle_memory(Instant::ZERO, store);
             take(&mut protocol);
         }
         assert!(!protocol.is_blocked());

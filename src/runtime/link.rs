@@ -6,14 +6,18 @@ use super::port::{Port, ToRing, ToSession};
 use super::ring_core::{Answer, RingCore};
 use super::session_core::SessionCore;
 use crate::base::limits::ITEMS_PER_TURN;
-use crate::base::{Event, Tally};
+use crate::base::{Event, Instant, Tally};
 use crate::protocol::Delivery;
+use crate::session::Hold;
 use crate::sys::driver::{self, Driver};
 
 /// A session core's way to the ring core.
 pub(super) trait Link {
     /// Work begins; the driver is open.
     fn open(&mut self, driver: &mut Driver);
+
+    /// A turn begins.
+    fn begin_turn(&mut self, now: Instant);
 
     /// Passes on what the sessions ask for, and brings what comes back. Returns how much came.
     fn exchange(&mut self, core: &mut SessionCore) -> usize;
@@ -46,7 +50,7 @@ pub(super) trait Link {
     fn poll_event(&mut self) -> Option<Event>;
 
     /// What the parts behind it have counted.
-    fn tallies(&self) -> [&Tally; 2];
+    fn tallies(&self) -> [&Tally; 3];
 }
 
 /// The ring core is in this thread: nothing hops.
@@ -75,6 +79,8 @@ impl Local {
                     core.handle_delivery(frame, targets, sender);
                 }
                 Delivery::Ended { session } => core.handle_disconnected(session),
+                Delivery::Hold { session } => core.handle_hold(Hold::Begin(session)),
+                Delivery::Release { session } => core.handle_hold(Hold::End(session)),
             }
         }
     }
@@ -83,6 +89,10 @@ impl Local {
 impl Link for Local {
     fn open(&mut self, driver: &mut Driver) {
         self.acceptor.open(driver);
+    }
+
+    fn begin_turn(&mut self, now: Instant) {
+        self.ring.begin_turn(now);
     }
 
     fn exchange(&mut self, core: &mut SessionCore) -> usize {
@@ -136,8 +146,9 @@ impl Link for Local {
         self.ring.poll_event()
     }
 
-    fn tallies(&self) -> [&Tally; 2] {
-        [self.ring.tally(), self.acceptor.tally()]
+    fn tallies(&self) -> [&Tally; 3] {
+        let [groups, order] = self.ring.tallies();
+        [groups, order, self.acceptor.tally()]
     }
 }
 
@@ -170,6 +181,8 @@ impl Remote {
 
 impl Link for Remote {
     fn open(&mut self, _driver: &mut Driver) {}
+
+    fn begin_turn(&mut self, _now: Instant) {}
 
     fn exchange(&mut self, core: &mut SessionCore) -> usize {
         let mut work = self.take(core);
@@ -234,9 +247,9 @@ impl Link for Remote {
         None
     }
 
-    fn tallies(&self) -> [&Tally; 2] {
+    fn tallies(&self) -> [&Tally; 3] {
         // The ring core publishes its own.
         const NOTHING: &Tally = &Tally::new();
-        [NOTHING, NOTHING]
+        [NOTHING; 3]
     }
 }

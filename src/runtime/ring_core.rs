@@ -1,6 +1,6 @@
 //! The ring core's state: the protocol layer, and memory for its messages.
 
-use crate::base::{Event, PrivateGroup, SessionId, Tally};
+use crate::base::{Event, Instant, PrivateGroup, SessionId, Tally};
 use crate::mem::pool::{Pool, Slice};
 use crate::protocol::{Delivery, Protocol, Setup};
 use crate::session::Submission;
@@ -9,6 +9,7 @@ use crate::session::Submission;
 pub(super) struct RingCore {
     protocol: Protocol<Pool>,
     pool: Pool,
+    now: Instant,
 }
 
 /// What a submission brings at once.
@@ -20,8 +21,13 @@ pub(super) enum Answer {
 }
 
 impl RingCore {
-    pub(super) fn new(setup: Setup, pool: Pool) -> Self {
-        Self { protocol: Protocol::new(setup), pool }
+    pub(super) fn new(setup: &Setup, now: Instant, mut pool: Pool) -> Self {
+        Self { protocol: Protocol::new(setup, now, &mut pool), pool, now }
+    }
+
+    /// Tells the time for everything until the next turn.
+    pub(super) fn begin_turn(&mut self, now: Instant) {
+        self.now = now;
     }
 
     pub(super) fn submit(&mut self, id: SessionId, submission: Submission<Slice>) -> Answer {
@@ -30,7 +36,7 @@ impl RingCore {
                 Answer::Named(self.protocol.handle_connect(id, name, wants_membership).ok())
             }
             Submission::Request(request) => {
-                self.protocol.handle_request(id, request, &mut self.pool);
+                self.protocol.handle_request(self.now, id, request, &mut self.pool);
                 Answer::Ordered
             }
         }
@@ -39,7 +45,7 @@ impl RingCore {
     /// Tries again what waits for memory.
     pub(super) fn retry(&mut self) {
         if self.protocol.is_blocked() {
-            self.protocol.handle_memory(&mut self.pool);
+            self.protocol.handle_memory(self.now, &mut self.pool);
         }
     }
 
@@ -55,7 +61,7 @@ impl RingCore {
         self.protocol.poll_event()
     }
 
-    pub(super) fn tally(&self) -> &Tally {
-        self.protocol.tally()
+    pub(super) fn tallies(&self) -> [&Tally; 2] {
+        self.protocol.tallies()
     }
 }

@@ -62,6 +62,7 @@ impl RingThread {
     }
 
     fn turn(&mut self, now: Instant) -> usize {
+        self.ring.begin_turn(now);
         let mut work = self.take_events();
         self.ring.retry();
         self.deliver();
@@ -128,8 +129,12 @@ impl RingThread {
                 Delivery::Frame { frame, targets, sender } => {
                     deliver_frame(ports, frame, targets, sender);
                 }
-                Delivery::Ended { session } => {
-                    ports[session.core()].port.lane.push(ToSession::Ended(session));
+                Delivery::Ended { session } => push(ports, session, ToSession::Ended(session)),
+                Delivery::Hold { session } => {
+                    push(ports, session, ToSession::Hold(Hold::Begin(session)));
+                }
+                Delivery::Release { session } => {
+                    push(ports, session, ToSession::Hold(Hold::End(session)));
                 }
             }
         }
@@ -171,13 +176,18 @@ impl RingThread {
         }
         if work > 0 {
             self.tally.count(Counter::TurnsBusy);
-            self.counters.publish(&[&self.tally, self.ring.tally(), self.acceptor.tally()]);
+            let [groups, order] = self.ring.tallies();
+            self.counters.publish(&[&self.tally, groups, order, self.acceptor.tally()]);
         }
     }
 }
 
 fn are_ready(ports: &[SessionPort]) -> bool {
     ports.iter().any(|port| !port.port.queue.is_empty())
+}
+
+fn push(ports: &mut [SessionPort], session: SessionId, item: ToSession) {
+    ports[session.core()].port.lane.push(item);
 }
 
 /// Gives each session core the frame once for every few of its sessions.

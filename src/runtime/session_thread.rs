@@ -49,6 +49,7 @@ impl<L: Link> SessionThread<L> {
     /// One turn: a list of bounded steps. Returns how much there was to do.
     fn turn(&mut self, now: Instant) -> usize {
         self.core.begin_turn(now);
+        self.link.begin_turn(now);
         let mut work = self.take_events();
         work += self.link.exchange(&mut self.core);
         self.core.fire_timers();
@@ -124,8 +125,9 @@ impl<L: Link> SessionThread<L> {
         }
         if work > 0 {
             self.tally.count(Counter::TurnsBusy);
-            let [ring, acceptor] = self.link.tallies();
-            self.counters.publish(&[&self.tally, self.core.tally(), ring, acceptor]);
+            let [groups, order, acceptor] = self.link.tallies();
+            let core = self.core.tally();
+            self.counters.publish(&[&self.tally, core, groups, order, acceptor]);
         }
     }
 

@@ -27,7 +27,7 @@ use crate::mem::pool::{Pool, PoolOptions};
 use crate::mem::spsc::queue;
 use crate::observe::counters::Counters;
 use crate::observe::log::Teller;
-use crate::protocol::{self, Configuration, Daemon};
+use crate::protocol::{self, Daemon};
 use crate::session;
 use crate::session::credit::Bounds;
 use crate::sys::Bell;
@@ -192,9 +192,8 @@ impl Starter {
     fn ring_core(&self) -> RingCore {
         let name = self.config.daemon;
         let daemon = Daemon { id: DaemonId::from_name(name.as_str()), name };
-        // Clients see 32 bits of it, and look at nothing but equality.
-        let configuration = Configuration::alone(daemon, Clock.wall_seconds() as i32);
-        RingCore::new(protocol::Setup { daemon: name, configuration }, pool(&self.config))
+        let setup = protocol::Setup::alone(daemon, Clock.wall_millis());
+        RingCore::new(&setup, Clock.read(), pool(&self.config))
     }
 
     /// Starts a thread, which opens its driver and then waits for what `run` needs.

@@ -218,7 +218,7 @@ mod tests {
     use super::*;
     use crate::base::buffer::Heap;
     use crate::base::{DaemonId, GroupId};
-    use crate::protocol::{Configuration, Daemon, Delivery, Protocol, Setup};
+    use crate::protocol::{Daemon, Delivery, Protocol, Setup};
     use crate::sim::checker::check;
     use crate::sim::checker::trace::Trace;
     use crate::wire::session::membership::{emit_self_leave, emit_transitional};
@@ -242,8 +242,7 @@ mod tests {
         let mut rng = Rng::new(seed);
         let name = DaemonName::new(b"d1").unwrap();
         let daemon = Daemon { id: DaemonId::from_name("d1"), name };
-        let configuration = Configuration::alone(daemon, 1_000);
-        let mut protocol: Protocol<Heap> = Protocol::new(Setup { daemon: name, configuration });
+        let mut protocol = Protocol::new(&Setup::alone(daemon, 1), Instant::ZERO, &mut Heap);
         let mut clients = Clients::new(name);
         let groups = ["g", "h", "k"].map(|name| GroupName::new(name.as_bytes()).unwrap());
         let (mut step, now) = (0, Instant::ZERO);
@@ -256,7 +255,7 @@ mod tests {
             let others: Vec<PrivateGroup> = live.iter().map(|id| clients.address(*id)).collect();
             let id = *rng.pick(&live);
             let request = clients.request(id, &mut rng, &groups, &others, &mut step, now);
-            protocol.handle_request(id, carried(request), &mut Heap);
+            protocol.handle_request(now, id, carried(request), &mut Heap);
             while let Some(delivery) = protocol.poll_delivery() {
                 match delivery {
                     Delivery::Frame { frame, targets, .. } => {
@@ -266,6 +265,9 @@ mod tests {
                     }
                     Delivery::Ended { session } => {
                         clients.end(session, SessionEvent::End, &mut step, now);
+                    }
+                    Delivery::Hold { .. } | Delivery::Release { .. } => {
+                        panic!("a daemon alone waits for nobody")
                     }
                 }
             }

@@ -16,9 +16,10 @@ impl Clock {
         Instant::from_nanos(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
     }
 
-    /// Seconds of wall time since 1970. May jump, also backwards.
-    pub fn wall_seconds(self) -> i64 {
-        clock_gettime(ClockId::Realtime).tv_sec
+    /// Milliseconds of wall time since 1970. May jump, also backwards.
+    pub fn wall_millis(self) -> u64 {
+        let time = clock_gettime(ClockId::Realtime);
+        time.tv_sec.cast_unsigned() * 1_000 + time.tv_nsec.cast_unsigned() / 1_000_000
     }
 }
 
@@ -39,6 +40,6 @@ mod tests {
 
     #[test]
     fn wall_clock_is_after_this_was_written() {
-        assert!(Clock.wall_seconds() > 1_700_000_000);
+        assert!(Clock.wall_millis() > 1_700_000_000_000);
     }
 }

@@ -65,6 +65,10 @@ impl<'a> Reader<'a> {
         self.0
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether all was read: packets without data end where their fields end.
     pub(super) fn end(self) -> Option<()> {
         self.0.is_empty().then_some(())

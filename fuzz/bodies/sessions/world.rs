@@ -48,11 +48,12 @@ impl World {
             let auth = Auth { allowed, ip_required: false };
             Sessions::new(Setup { core, auth, handshake_timeout: HANDSHAKE_TIMEOUT, bounds })
         };
+        let mut store = Flaky::default();
         Self {
             cores: [core(0), core(1)],
             throttled: [false; 2],
-            protocol: Protocol::new(crate::bodies::protocol_setup()),
-            store: Flaky::default(),
+            protocol: Protocol::new(&crate::bodies::protocol_setup(), Instant::ZERO, &mut store),
+            store,
             memory_failed: false,
             model: Model::default(),
             conns: Vec::new(),
@@ -308,7 +309,7 @@ impl World {
                 }
                 Submission::Request(request) => {
                     self.model.request(id, &plain(&request));
-                    self.protocol.handle_request(id, request, &mut self.store);
+                    self.protocol.handle_request(Instant::ZERO, id, request, &mut self.store);
                 }
             }
         }
@@ -344,6 +345,8 @@ impl World {
                         self.deliver_to(target, &frame, sender);
                     }
                 }
+                Delivery::Hold { session } => self.holds.push_back(Hold::Begin(session)),
+                Delivery::Release { session } => self.holds.push_back(Hold::End(session)),
                 Delivery::Ended { session } => {
                     self.model.check_ended(session);
                     self.cores[session.core()].handle_disconnected(session);
@@ -414,7 +417,7 @@ impl World {
     }
 
     fn throttle(&mut self) {
-        self.protocol.handle_memory(&mut self.store);
+        self.protocol.handle_memory(Instant::ZERO, &mut self.store);
         for core in 0..self.cores.len() {
             let throttled = self.protocol.is_blocked() || self.throttled[core];
             self.cores[core].handle_throttle(throttled, &mut self.store);
@@ -456,7 +459,7 @@ impl World {
         for name in names {
             let again = self.protocol.handle_connect(id, Some(name.session), false);
             assert_eq!(again, Ok(name), "the name stays taken");
-            self.protocol.handle_request(id, Request::Disconnect, &mut self.store);
+            self.protocol.handle_request(Instant::ZERO, id, Request::Disconnect, &mut self.store);
             while self.protocol.poll_delivery().is_some() {}
         }
     }

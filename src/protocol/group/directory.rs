@@ -3,14 +3,16 @@
 use super::table::GroupKey;
 use crate::base::{GroupName, SessionId};
 
-/// Who a destination field means on this daemon.
+/// Who a destination field means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Destination {
     /// The members of a group.
     Group(GroupKey),
-    /// One session, by its private group.
+    /// One session of this daemon, by its private group.
     Session(SessionId),
-    /// Nobody here.
+    /// A session of another daemon.
+    Elsewhere,
+    /// Nobody.
     Nobody,
 }
 

@@ -1,8 +1,9 @@
-//! The sessions of this daemon: their names, and which groups each is in.
+//! The sessions of this daemon: their names, and what they want to hear.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use crate::base::{DaemonName, GroupName, PrivateGroup, SessionId, SessionName};
+use crate::base::{DaemonName, PrivateGroup, SessionId, SessionName};
+use crate::protocol::by_session::BySession;
 
 /// The session's name is taken by another session of this daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -10,26 +11,23 @@ use crate::base::{DaemonName, GroupName, PrivateGroup, SessionId, SessionName};
 pub struct NameTaken;
 
 /// One connected session.
+#[derive(Clone, Copy)]
 pub(crate) struct LocalSession {
-    id: SessionId,
-    pub(crate) name: PrivateGroup,
+    pub(crate) name: SessionName,
     pub(crate) wants_membership: bool,
-    /// In the order in which a disconnect leaves them.
-    pub(crate) groups: BTreeSet<GroupName>,
 }
 
 /// All connected sessions, by id and by name.
 pub(crate) struct LocalSessions {
     daemon: DaemonName,
-    /// By core, then by slot.
-    by_id: Vec<Vec<Option<LocalSession>>>,
+    by_id: BySession<LocalSession>,
     by_name: BTreeMap<SessionName, SessionId>,
     automatic: u32,
 }
 
 impl LocalSessions {
     pub(crate) fn new(daemon: DaemonName) -> Self {
-        Self { daemon, by_id: Vec::new(), by_name: BTreeMap::new(), automatic: 0 }
+        Self { daemon, by_id: BySession::new(), by_name: BTreeMap::new(), automatic: 0 }
     }
 
     pub(crate) fn connect(
@@ -38,24 +36,14 @@ impl LocalSessions {
         name: Option<SessionName>,
         wants_membership: bool,
     ) -> Result<PrivateGroup, NameTaken> {
-        let session = match name {
+        let name = match name {
             Some(name) if self.by_name.contains_key(&name) => return Err(NameTaken),
             Some(name) => name,
             None => self.automatic_name(id),
         };
-        let name = PrivateGroup { session, daemon: self.daemon };
-        if self.by_id.len() <= id.core() {
-            self.by_id.resize_with(id.core() + 1, Vec::new);
-        }
-        let slots = &mut self.by_id[id.core()];
-        if slots.len() <= id.slot() {
-            slots.resize_with(id.slot() + 1, || None);
-        }
-        assert!(slots[id.slot()].is_none(), "{id:?} takes a slot whose session has not ended");
-        slots[id.slot()] =
-            Some(LocalSession { id, name, wants_membership, groups: BTreeSet::new() });
-        self.by_name.insert(session, id);
-        Ok(name)
+        self.by_id.insert(id, LocalSession { name, wants_membership });
+        self.by_name.insert(name, id);
+        Ok(PrivateGroup { session: name, daemon: self.daemon })
     }
 
     /// Spread's shape of automatic names, `r<number>-<number>`; only uniqueness matters.
@@ -70,28 +58,19 @@ impl LocalSessions {
         }
     }
 
-    pub(crate) fn remove(&mut self, id: SessionId) {
-        let slot = &mut self.by_id[id.core()][id.slot()];
-        let session = slot.take().expect("only a connected session is removed");
-        assert_eq!(session.id, id);
-        self.by_name.remove(&session.name.session);
-    }
-
-    pub(crate) fn get(&self, id: SessionId) -> Option<&LocalSession> {
-        let session = self.by_id.get(id.core())?.get(id.slot())?.as_ref()?;
-        (session.id == id).then_some(session)
-    }
-
-    pub(crate) fn get_mut(&mut self, id: SessionId) -> Option<&mut LocalSession> {
-        let session = self.by_id.get_mut(id.core())?.get_mut(id.slot())?.as_mut()?;
-        (session.id == id).then_some(session)
-    }
-
-    /// The session that `name` addresses, if it is one of this daemon.
-    pub(crate) fn find(&self, name: &PrivateGroup) -> Option<SessionId> {
-        if name.daemon != self.daemon {
-            return None;
+    /// Frees the name of a session that is no more.
+    pub(crate) fn remove(&mut self, name: SessionName) {
+        if let Some(id) = self.by_name.remove(&name) {
+            self.by_id.remove(id);
         }
-        self.by_name.get(&name.session).copied()
+    }
+
+    pub(crate) fn name(&self, id: SessionId) -> Option<SessionName> {
+        self.by_id.get(id).map(|session| session.name)
+    }
+
+    pub(crate) fn find(&self, name: SessionName) -> Option<(SessionId, LocalSession)> {
+        let id = *self.by_name.get(&name)?;
+        Some((id, *self.by_id.get(id).expect("sessions are known by id as by name")))
     }
 }

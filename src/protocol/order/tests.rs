@@ -267,6 +267,24 @@ fn whoever_submits_too_much_is_told_so_and_loses_nothing() {
 }
 
 #[test]
+fn what_goes_first_overtakes_what_waits_and_is_taken_however_much_that_is() {
+    let options = Options { backlog_bytes: 10_000, ..Options::default() };
+    let mut net = Net::new(2, &options);
+    while net.submit(0, Service::Agreed, &[1; 1_000]).is_ok() {}
+    let submit_first = |net: &mut Net, content: &[u8]| {
+        let payload = Heap.copy(content).unwrap();
+        net.orders[0].handle_submit_first(net.now, Service::Agreed, payload, &mut Heap)
+    };
+    assert_eq!(submit_first(&mut net, &[2; 9_900]), Ok(()));
+    assert_eq!(submit_first(&mut net, &[3; 100]), Ok(()));
+    assert_eq!(submit_first(&mut net, b"m"), Err(SubmitError::Busy));
+    net.run(Duration::from_secs(1));
+    let firsts: Vec<u8> = net.delivered[1].iter().map(|(_, content)| content[0]).collect();
+    assert_eq!(firsts[..3], [2, 3, 1]);
+    assert!(firsts[3..].iter().all(|&first| first == 1), "{firsts:?}");
+}
+
+#[test]
 fn a_daemon_that_stops_is_missed_within_a_few_trips() {
     let mut net = Net::resting(3);
     net.orders[2].handle_stop(net.now, &mut Heap);

@@ -21,12 +21,27 @@ struct Waiting<B> {
     placed: usize,
     /// Whether any part has, be it of no bytes.
     began: bool,
+    /// Whether it goes before all that do not.
+    goes_first: bool,
+}
+
+impl<B: Buffer> Waiting<B> {
+    fn new(service: Service, payload: B, goes_first: bool) -> Self {
+        Self { service, payload, placed: 0, began: false, goes_first }
+    }
+
+    /// What it counts in the backlog.
+    fn cost(&self) -> usize {
+        self.payload.as_ref().len() + MESSAGE_COST_BYTES
+    }
 }
 
 /// Messages of this daemon that have no place yet, in the order of submission.
 pub(crate) struct Backlog<B> {
     messages: VecDeque<Waiting<B>>,
     bytes: usize,
+    /// Of these, bytes of messages that go first.
+    first_bytes: usize,
     /// The packet at hand: its parts.
     plan: Vec<Part>,
 }
@@ -36,7 +51,7 @@ const MESSAGE_COST_BYTES: usize = 64;
 
 impl<B: Buffer> Backlog<B> {
     pub(crate) fn new() -> Self {
-        Self { messages: VecDeque::new(), bytes: 0, plan: Vec::new() }
+        Self { messages: VecDeque::new(), bytes: 0, first_bytes: 0, plan: Vec::new() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -48,14 +63,32 @@ impl<B: Buffer> Backlog<B> {
         self.bytes
     }
 
+    /// Bytes that wait and go first.
+    pub(crate) fn first_bytes(&self) -> usize {
+        self.first_bytes
+    }
+
     pub(crate) fn push(&mut self, service: Service, payload: B) {
-        self.bytes += payload.as_ref().len() + MESSAGE_COST_BYTES;
-        self.messages.push_back(Waiting { service, payload, placed: 0, began: false });
+        let message = Waiting::new(service, payload, false);
+        self.bytes += message.cost();
+        self.messages.push_back(message);
+    }
+
+    /// Puts a message before all others but those that were put there earlier, and one that is
+    /// partly on its way.
+    pub(crate) fn push_first(&mut self, service: Service, payload: B) {
+        let message = Waiting::new(service, payload, true);
+        self.bytes += message.cost();
+        self.first_bytes += message.cost();
+        let ahead = |other: &&Waiting<B>| other.began || other.goes_first;
+        let place = self.messages.iter().take_while(ahead).count();
+        self.messages.insert(place, message);
     }
 
     pub(crate) fn pop(&mut self) -> Option<(Service, B)> {
         let message = self.messages.pop_front()?;
-        self.bytes -= message.payload.as_ref().len() + MESSAGE_COST_BYTES;
+        self.bytes -= message.cost();
+        self.first_bytes -= if message.goes_first { message.cost() } else { 0 };
         Some((message.service, message.payload))
     }
 
@@ -204,6 +237,43 @@ mod tests {
     fn a_message_is_split_only_where_that_fills_much() {
         assert_eq!(packets(backlog(&[500, 600]))[0], [(500, true, true), (492, true, false)]);
         assert_eq!(packets(backlog(&[800, 600]))[0], [(800, true, true)]);
+    }
+
+    #[test]
+    fn what_goes_first_waits_only_for_what_was_begun_and_for_its_like() {
+        let header = |seq| {
+            let ring = RingId { number: 1, leader: DaemonId::new(1) };
+            DataHeader { ring, seq: Seq::new(seq), hop: 1, aru: Seq::ZERO, safe: Seq::ZERO }
+        };
+        let me = Rank::new(0).unwrap();
+        let envelope = Envelope { cluster: 1, sender: me };
+        let mut backlog = backlog(&[1_500, 3]);
+        let begun = backlog.pack(header(1), me, envelope, 1_000, &mut Heap);
+        assert_eq!(begun.map(|(_, ended)| ended), Some(0));
+        for len in [1, 2] {
+            backlog.push_first(Service::Agreed, Heap.copy(&vec![1; len]).unwrap());
+        }
+        assert_eq!(backlog.first_bytes(), 1 + 2 + 2 * MESSAGE_COST_BYTES);
+        let lens = |backlog: &mut Backlog<HeapBuffer>| {
+            std::iter::from_fn(|| backlog.pop())
+                .map(|(_, payload)| payload.as_ref().len())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(lens(&mut backlog), [1_500, 1, 2, 3]);
+        assert_eq!((backlog.bytes(), backlog.first_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn what_goes_first_does_not_wait_for_what_has_to_begin_again() {
+        let mut backlog = backlog(&[1_500]);
+        let ring = RingId { number: 1, leader: DaemonId::new(1) };
+        let header = DataHeader { ring, seq: Seq::new(1), hop: 1, aru: Seq::ZERO, safe: Seq::ZERO };
+        let me = Rank::new(0).unwrap();
+        let envelope = Envelope { cluster: 1, sender: me };
+        assert!(backlog.pack(header, me, envelope, 1_000, &mut Heap).is_some());
+        backlog.begin_again();
+        backlog.push_first(Service::Agreed, Heap.copy(b"m").unwrap());
+        assert_eq!(backlog.pop().map(|(_, payload)| payload.as_ref().len()), Some(1));
     }
 
     #[test]
