@@ -28,7 +28,7 @@ pub struct Ordering {
     outputs: VecDeque<Output>,
 }
 
-fn options(setup: &Setup) -> options::Options {
+pub(super) fn options(setup: &Setup) -> options::Options {
     let tuning = &setup.tuning;
     let datagram_bytes = tuning.datagram_bytes.max(PEER_DATAGRAM_BYTES_MIN);
     options::Options {
@@ -51,16 +51,7 @@ impl Ordering {
     fn drain(&mut self) {
         let from = self.transmits.len();
         while let Some(transmit) = self.order.poll_transmit() {
-            let to = match transmit.to {
-                To::Multicast => None,
-                To::Daemon(daemon) => Some(daemon),
-            };
-            let channel = match transmit.channel {
-                output::Channel::Data => Channel::Data,
-                output::Channel::Token => Channel::Token,
-            };
-            let bytes = transmit.bytes;
-            self.transmits.push_back(Transmit { to, channel, bytes, places: Vec::new() });
+            self.transmits.push_back(carried(transmit));
         }
         let mut packets = None;
         while let Some(output) = self.order.poll_output() {
@@ -84,11 +75,6 @@ impl Ordering {
         from: usize,
         packets: &mut Option<Vec<(RingId, Seq, usize)>>,
     ) {
-        let place = |ring, place: output::Place| Place {
-            ring,
-            seq: place.seq,
-            index: u32::from(place.index),
-        };
         match output {
             output::Output::Placed { ring, place: at } => {
                 let payload = self.submitted.pop_front().expect("what is placed was submitted");
@@ -112,6 +98,24 @@ impl Ordering {
             }
         }
     }
+}
+
+/// The datagram as the simulated network has it.
+pub(super) fn carried(transmit: output::Transmit<HeapBuffer>) -> Transmit {
+    let to = match transmit.to {
+        To::Multicast => None,
+        To::Daemon(daemon) => Some(daemon),
+    };
+    let channel = match transmit.channel {
+        output::Channel::Data => Channel::Data,
+        output::Channel::Token => Channel::Token,
+    };
+    Transmit { to, channel, bytes: transmit.bytes, places: Vec::new() }
+}
+
+/// The place as the checker has it.
+pub(super) fn place(ring: RingId, place: output::Place) -> Place {
+    Place { ring, seq: place.seq, index: u32::from(place.index) }
 }
 
 impl Core for Ordering {

@@ -31,6 +31,7 @@ fn deliveries<'a>(log: &Log<'a>) -> impl Iterator<Item = Got<'a>> + use<'a> {
         | SessionEvent::View { .. }
         | SessionEvent::Transitional { .. }
         | SessionEvent::Left { .. }
+        | SessionEvent::Asked(_)
         | SessionEvent::Killed
         | SessionEvent::End => None,
     })
@@ -66,7 +67,7 @@ pub(super) fn g4_data_while_member(sessions: &Sessions<'_>) -> Verdict {
                     }
                 }
                 SessionEvent::Killed | SessionEvent::End => ended = true,
-                SessionEvent::Send { .. } => {}
+                SessionEvent::Send { .. } | SessionEvent::Asked(_) => {}
             }
         }
     }
@@ -97,6 +98,7 @@ pub(super) fn g6_one_order(sessions: &Sessions<'_>) -> Verdict {
                 SessionEvent::Send { .. }
                 | SessionEvent::Transitional { .. }
                 | SessionEvent::Left { .. }
+                | SessionEvent::Asked(_)
                 | SessionEvent::Killed
                 | SessionEvent::End => {}
             }

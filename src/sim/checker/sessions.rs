@@ -90,7 +90,7 @@ fn cut(from: &SessionLog) -> Log<'_> {
     let mut signalled: BTreeSet<GroupName> = BTreeSet::new();
     for entry in &from.entries {
         match &entry.event {
-            SessionEvent::Send { .. } => {}
+            SessionEvent::Send { .. } | SessionEvent::Asked(_) => {}
             SessionEvent::Deliver { message, destinations, .. } => {
                 let groups: BTreeSet<&GroupName> = destinations.iter().collect();
                 for group in groups.into_iter().filter(|group| member.contains(*group)) {
