@@ -305,3 +305,5 @@ fn requests_wait_for_memory_and_then_take_effect_once_in_order() {
         assert_eq!(run(&mut Small(room), 2), all, "room for {room} first");
     }
 }
+
+mod cluster;

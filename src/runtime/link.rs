@@ -62,7 +62,9 @@ pub(super) struct Local {
 impl Local {
     fn submit_all(&mut self, core: &mut SessionCore) -> usize {
         let mut work = 0;
-        while let Some((id, submission)) = core.poll_submission() {
+        while !self.ring.is_blocked()
+            && let Some((id, submission)) = core.poll_submission()
+        {
             work += 1;
             match self.ring.submit(id, submission) {
                 Answer::Named(name) => core.handle_named(id, name),

@@ -286,7 +286,8 @@ impl World {
             self.pass_holds();
             self.throttle();
             self.write();
-            if self.submissions.is_empty() && self.holds.is_empty() {
+            let submitted = self.submissions.is_empty() || self.protocol.is_blocked();
+            if submitted && self.holds.is_empty() {
                 break;
             }
         }
@@ -302,7 +303,9 @@ impl World {
     }
 
     fn submit(&mut self) {
-        while let Some((id, submission)) = self.submissions.pop_front() {
+        while !self.protocol.is_blocked()
+            && let Some((id, submission)) = self.submissions.pop_front()
+        {
             match submission {
                 Submission::Connect { name, wants_membership } => {
                     self.name(id, name, wants_membership);
