@@ -5,12 +5,15 @@
 //! cargo run --profile sim --example sim -- --seed 17 --timeline
 //! ```
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
+use madrigal::sim::core::Core;
+use madrigal::sim::group::Grouped;
 use madrigal::sim::order::Ordering;
-use madrigal::sim::report::{Summary, judge};
+use madrigal::sim::report::sweep;
 use madrigal::sim::{Options, run};
 
 /// Runs the ordering core in the simulator.
@@ -25,6 +28,12 @@ struct Arguments {
     /// Daemons in each run; by lot without it.
     #[arg(long)]
     daemons: Option<usize>,
+    /// The whole protocol layer with sessions, instead of the ordering core alone.
+    #[arg(long)]
+    groups: bool,
+    /// Runs at a time.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
     /// Show what each daemon did.
     #[arg(long)]
     timeline: bool,
@@ -41,28 +50,29 @@ fn seeds(text: &str) -> Result<std::ops::Range<u64>, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.groups { simulate::<Grouped>(arguments) } else { simulate::<Ordering>(arguments) }
+}
+
+fn simulate<C: Core>(arguments: Arguments) -> ExitCode {
     let options =
         Options { daemons: arguments.daemons, timeline: arguments.timeline, ..Options::default() };
     let seeds = arguments.seed.map_or(arguments.seeds, |seed| seed..seed + 1);
-    let started = Instant::now();
-    let mut summary = Summary::default();
-    let mut failures = 0;
-    for seed in seeds {
-        if options.timeline {
-            let run = run::<Ordering>(seed, &options);
-            print!("{}", run.timeline.render(&run.trace));
-        }
-        match judge::<Ordering>(seed, &options) {
-            Ok(one) => summary.add(one),
-            Err(failure) => {
-                println!("{failure}");
-                failures += 1;
-                if !arguments.keep_going {
-                    break;
-                }
+    if options.timeline {
+        for seed in seeds.clone() {
+            match catch_unwind(AssertUnwindSafe(|| run::<C>(seed, &options))) {
+                Ok(run) => print!("{}", run.timeline.render(&run.trace)),
+                Err(_) => return ExitCode::FAILURE,
             }
         }
     }
-    println!("{summary}, in {:.1} s; {failures} failed", started.elapsed().as_secs_f64());
-    if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let started = Instant::now();
+    let (summary, failures) = sweep::<C>(seeds, &options, arguments.threads, arguments.keep_going);
+    let elapsed = started.elapsed();
+    for failure in &failures {
+        println!("{failure}");
+    }
+    let ratio = summary.time.as_secs_f64() / elapsed.as_secs_f64();
+    println!("{summary}, in {:.1} s, {ratio:.0} times real time", elapsed.as_secs_f64());
+    println!("{} failed", failures.len());
+    if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -173,6 +173,17 @@ fn a_pause_below_the_timeout_splits_nothing() {
 }
 
 #[test]
+fn a_lost_token_costs_no_failure_timeout() {
+    let mut lab = Lab::formed(4);
+    let ring = lab.ring(0);
+    lab.load();
+    lab.cluster.act(Action::Weather(Weather { drop_token: 20, ..Weather::FAIR }));
+    lab.cluster.run_for(Duration::from_secs(2));
+    assert_eq!([0, 1, 2, 3].map(|host| lab.ring(host)), [ring; 4]);
+    lab.judge();
+}
+
+#[test]
 fn a_suspended_machine_is_left_out_and_comes_back() {
     let mut lab = Lab::formed(3);
     lab.load();

@@ -51,7 +51,8 @@ pub struct Heap;
 /// What [`Heap`] hands out.
 #[derive(Clone, Debug)]
 pub struct HeapBuffer {
-    bytes: Rc<[u8]>,
+    /// Not `Rc<[u8]>`: making one copies the bytes.
+    bytes: Rc<Vec<u8>>,
     start: usize,
     end: usize,
 }
@@ -65,6 +66,15 @@ impl AsRef<[u8]> for HeapBuffer {
 impl PartialEq for HeapBuffer {
     fn eq(&self, other: &Self) -> bool {
         self.as_ref() == other.as_ref()
+    }
+}
+
+impl Eq for HeapBuffer {}
+
+impl From<Vec<u8>> for HeapBuffer {
+    fn from(bytes: Vec<u8>) -> Self {
+        let end = bytes.len();
+        Self { bytes: Rc::new(bytes), start: 0, end }
     }
 }
 
@@ -90,6 +100,6 @@ impl Store for Heap {
     fn store(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> Option<HeapBuffer> {
         let mut bytes = vec![0; len];
         fill(&mut bytes);
-        Some(HeapBuffer { bytes: bytes.into(), start: 0, end: len })
+        Some(bytes.into())
     }
 }

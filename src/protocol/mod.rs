@@ -23,6 +23,8 @@ mod ring;
 mod submit;
 mod timer;
 
+use std::collections::VecDeque;
+
 use crate::base::limits::SESSION_WAITING_MAX;
 use crate::base::{
     Counter, DaemonId, DaemonSet, Event, Instant, PrivateGroup, Rank, Request, Service, SessionId,
@@ -91,6 +93,8 @@ pub struct Protocol<S: Store> {
     held_back: Option<Output<S::Buffer>>,
     /// Memory was lacking: nothing takes effect until there is some.
     is_blocked: bool,
+    /// Steps of the order for a judge of runs, where the options ask for them.
+    judged: Option<VecDeque<Output<S::Buffer>>>,
     tally: Tally,
 }
 
@@ -116,6 +120,7 @@ impl<S: Store> Protocol<S> {
             stream: Stream::new(),
             held_back: None,
             is_blocked: false,
+            judged: setup.options.tells_places.then(VecDeque::new),
             tally: Tally::new(),
         };
         this.go_on(now, store);
@@ -213,6 +218,12 @@ impl<S: Store> Protocol<S> {
         self.stream.next()
     }
 
+    /// The next step of the order itself, as the group layer took it: for a judge of runs, and only
+    /// where [`Options::tells_places`] asks for it.
+    pub fn poll_order(&mut self) -> Option<Output<S::Buffer>> {
+        self.judged.as_mut()?.pop_front()
+    }
+
     /// The next thing to tell the operator.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.order.poll_event()
@@ -264,10 +275,18 @@ impl<S: Store> Protocol<S> {
                 self.take_effect(origin, &payload);
                 continue;
             }
-            let output = self.held_back.take().or_else(|| self.order.poll_output());
+            let output = self.held_back.take().or_else(|| self.next_output());
             let Some(output) = output else { return };
             self.take_output(output);
         }
+    }
+
+    fn next_output(&mut self) -> Option<Output<S::Buffer>> {
+        let output = self.order.poll_output();
+        if let (Some(judged), Some(output)) = (&mut self.judged, &output) {
+            judged.push_back(output.clone());
+        }
+        output
     }
 
     fn take_output(&mut self, output: Output<S::Buffer>) {

@@ -1,13 +1,17 @@
 //! Daemons in one thread and virtual time: an event queue, and what each event does.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::rc::Rc;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use crate::base::{DaemonId, Instant, RingId, Service};
+use crate::base::buffer::HeapBuffer;
+use crate::base::{DaemonId, Instant, PrivateGroup, RingId, Service};
 
-use super::checker::trace::{DaemonEvent, DaemonLog, Ending, Entry, MessageId, SessionLog, Trace};
+use super::checker::trace::{
+    Content, DaemonEvent, DaemonLog, Ending, Entry, Life, MessageId, Place, SessionEvent, SessionLog,
+    Trace,
+};
+use super::clients::daemon_name;
 use super::core::{Channel, Core, Output, Placement, Setup, Transmit, Tuning};
 pub use super::due::Action;
 use super::due::{Due, Happening};
@@ -33,6 +37,13 @@ pub struct Cluster<C> {
     rng: Rng,
     traps: Vec<Action>,
     tuning: Tuning,
+    /// What is the same for all daemons of a run.
+    run: u64,
+    /// Messages whose payload does not tell which they are: which each place has, and where in the
+    /// trace it was accepted, until its content is known.
+    places: BTreeMap<Place, (MessageId, Option<(usize, usize)>)>,
+    /// The logs of sessions that have not ended.
+    sessions: BTreeMap<PrivateGroup, usize>,
     timeline: Timeline,
     /// Events in a row without time passing, to find a core that wants to be called at once
     /// for ever.
@@ -60,6 +71,9 @@ impl<C: Core> Cluster<C> {
             rng,
             traps: Vec::new(),
             tuning,
+            run: seed,
+            places: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             timeline: Timeline::default(),
             stuck: 0,
         }
@@ -78,12 +92,32 @@ impl<C: Core> Cluster<C> {
     /// Whether each live daemon has delivered as many messages of its own as it accepted.
     pub fn is_drained(&self) -> bool {
         let mut live = self.hosts.iter().filter(|host| host.core.is_some());
-        live.all(|host| host.returned == host.submitted)
+        live.all(|host| {
+            let is_drained = host.core.as_ref().is_some_and(Core::is_drained);
+            is_drained && host.returned == host.submitted
+        })
     }
 
     /// The running core on machine `host`.
     pub fn core(&self, host: usize) -> Option<&C> {
         self.hosts[host].core.as_ref()
+    }
+
+    /// Has the core on machine `host` do something, and takes what comes of it. `None` where none
+    /// runs.
+    pub fn with<T>(&mut self, host: usize, what: impl FnOnce(&mut C, Instant) -> T) -> Option<T> {
+        let now = self.now;
+        let done = what(self.hosts[host].core.as_mut()?, now);
+        self.drain(host);
+        Some(done)
+    }
+
+    /// Lets all clients fall silent, and make sure that what they asked for was done.
+    pub fn silence(&mut self) {
+        for host in 0..self.hosts.len() {
+            self.set_workload(host, Workload::silent());
+            self.with(host, Core::settle);
+        }
     }
 
     /// The name of the membership state of the daemon on `host`; empty where none runs.
@@ -117,14 +151,9 @@ impl<C: Core> Cluster<C> {
         &self.trace
     }
 
-    /// Adds a session's log.
-    pub fn push_session(&mut self, log: SessionLog) {
-        self.trace.sessions.push(log);
-    }
-
     /// Lets `action` happen in a while.
     pub fn schedule(&mut self, at: Instant, action: Action) {
-        self.push(at, Happening::Act(action));
+        self.push(at, Happening::Act(Box::new(action)));
     }
 
     /// Lets the clients of `host` behave so from now on.
@@ -276,7 +305,7 @@ impl<C: Core> Cluster<C> {
                     self.next_submit(host);
                 }
             }
-            Happening::Act(action) => self.act(action),
+            Happening::Act(action) => self.act(*action),
             Happening::Unreachable { host, daemon } => {
                 let now = self.now;
                 if let Some(core) = &mut self.hosts[host].core {
@@ -306,6 +335,7 @@ impl<C: Core> Cluster<C> {
             daemons,
             cluster: if this.stranger { 0xbad } else { 0xc1 },
             seed,
+            run: self.run,
             incarnation: this.life.incarnation,
             tuning: self.tuning.clone(),
         };
@@ -331,22 +361,31 @@ impl<C: Core> Cluster<C> {
     }
 
     fn end(&mut self, host: usize, event: DaemonEvent) {
-        if self.hosts[host].core.take().is_none() {
-            return;
+        let Some(mut core) = self.hosts[host].core.take() else { return };
+        while let Some(output) = core.poll_output() {
+            // It may be on its way already.
+            if let Output::Given { place } = output {
+                self.given(host, place);
+            }
         }
         self.log(host, event);
         self.hosts[host].clear();
+        let daemon = daemon_name(self.hosts[host].life.daemon.get());
+        let here = self.sessions.keys().filter(|session| session.daemon == daemon);
+        for session in here.copied().collect::<Vec<_>>() {
+            self.session(session, SessionEvent::End);
+        }
     }
 
     /// Sends `bytes` to everybody, from nobody.
-    fn throw(&mut self, channel: Channel, bytes: &Rc<[u8]>) {
+    fn throw(&mut self, channel: Channel, bytes: &HeapBuffer) {
         for to in 0..self.hosts.len() {
-            let bytes = Rc::clone(bytes);
+            let bytes = bytes.clone();
             self.push(self.now, Happening::Arrive { to, channel, bytes });
         }
     }
 
-    fn arrive(&mut self, to: usize, channel: Channel, bytes: Rc<[u8]>) {
+    fn arrive(&mut self, to: usize, channel: Channel, bytes: HeapBuffer) {
         let room = self.network.weather.buffer_bytes;
         self.hosts[to].receive(channel, bytes, room);
         self.schedule_work(to);
@@ -422,6 +461,10 @@ impl<C: Core> Cluster<C> {
     }
 
     fn burst(&mut self, host: usize) {
+        let (now, this) = (self.now, &mut self.hosts[host]);
+        if this.core.as_mut().is_some_and(|core| core.act(now, &this.workload)) {
+            return self.drain(host);
+        }
         let messages = self.hosts[host].workload.burst(&mut self.rng);
         for (service, len) in messages {
             if !self.submit(host, service, len) {
@@ -484,7 +527,7 @@ impl<C: Core> Cluster<C> {
     fn transmit(&mut self, from: usize, transmit: &Transmit) {
         let sender = self.hosts[from].life.daemon;
         self.timeline.note(self.step, self.now, Some(from), || {
-            Note::Transmit(transmit.to, transmit.channel, transmit.bytes.len())
+            Note::Transmit(transmit.to, transmit.channel, transmit.bytes.as_ref().len())
         });
         if !self.hosts[from].stranger {
             self.network.record(transmit.channel, &transmit.bytes);
@@ -500,7 +543,7 @@ impl<C: Core> Cluster<C> {
             for arrival in self.network.carry(self.now, route, &transmit.bytes) {
                 // The kernel's checksum finds what is not intact; what it may miss is for keys.
                 let (channel, bytes) = (route.channel, arrival.bytes);
-                if arrival.intact || !C::is_packet(channel, &bytes) {
+                if arrival.intact || !C::is_packet(channel, bytes.as_ref()) {
                     self.push(arrival.at, Happening::Arrive { to, channel, bytes });
                 }
             }
@@ -523,6 +566,45 @@ impl<C: Core> Cluster<C> {
         self.log(host, DaemonEvent::Init { message, place: placement.place });
     }
 
+    /// The next message of `host` has its place; what it is shows when it is delivered.
+    fn given(&mut self, host: usize, place: Place) {
+        let this = &mut self.hosts[host];
+        let message = MessageId { origin: this.life, n: this.submitted };
+        this.submitted += 1;
+        let content = Content { service: Service::Unreliable, hash: 0 };
+        let log = this.log;
+        self.log(host, DaemonEvent::Submit { message, content });
+        let entry = self.trace.daemons[log].entries.len() - 1;
+        self.places.insert(place, (message, Some((log, entry))));
+        self.log(host, DaemonEvent::Init { message, place });
+    }
+
+    fn taken(&mut self, host: usize, place: Place, content: Content) -> DaemonEvent {
+        let nobody = Life { daemon: DaemonId::new(0), incarnation: 0 };
+        let unknown = (MessageId { origin: nobody, n: 0 }, None);
+        let (message, submit) = self.places.get_mut(&place).map_or(unknown, |(message, submit)| {
+            (*message, submit.take())
+        });
+        if let Some((log, entry)) = submit {
+            let event = DaemonEvent::Submit { message, content };
+            self.trace.daemons[log].entries[entry].event = event;
+        }
+        if message.origin == self.hosts[host].life {
+            self.hosts[host].returned += 1;
+        }
+        DaemonEvent::Deliver { message, content, place }
+    }
+
+    fn session(&mut self, session: PrivateGroup, event: SessionEvent) {
+        self.step += 1;
+        let log = self.sessions[&session];
+        if event == SessionEvent::End {
+            self.sessions.remove(&session);
+        }
+        let entry = Entry { step: self.step, at: self.now, event };
+        self.trace.sessions[log].entries.push(entry);
+    }
+
     fn output(&mut self, host: usize, output: Output) {
         let event = match output {
             Output::Regular { ring, members } => {
@@ -534,14 +616,26 @@ impl<C: Core> Cluster<C> {
                 DaemonEvent::Transitional { members }
             }
             Output::Placed(placement) => return self.placed(host, &placement),
+            Output::Given { place } => return self.given(host, place),
+            Output::Taken { place, service, payload } => {
+                self.taken(host, place, content(service, payload.as_ref()))
+            }
+            Output::Connected { session, watches } => {
+                self.step += 1;
+                let log = SessionLog { session, watches, start: self.step, entries: Vec::new() };
+                self.sessions.insert(session, self.trace.sessions.len());
+                return self.trace.sessions.push(log);
+            }
+            Output::Session { session, event } => return self.session(session, event),
             Output::Message { payload, service, place } => {
-                let Some(message) = message_of(&payload) else {
+                let payload = payload.as_ref();
+                let Some(message) = message_of(payload) else {
                     panic!("d{} delivers {} bytes", host + 1, payload.len());
                 };
                 if message.origin == self.hosts[host].life {
                     self.hosts[host].returned += 1;
                 }
-                DaemonEvent::Deliver { message, content: content(service, &payload), place }
+                DaemonEvent::Deliver { message, content: content(service, payload), place }
             }
         };
         self.log(host, event);

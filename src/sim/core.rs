@@ -1,22 +1,40 @@
 //! The face that the simulator needs of an ordering core, so that it can be tried on a toy.
 
-use std::rc::Rc;
 use std::time::Duration;
 
-use crate::base::{DaemonId, Instant, RingId, Service};
+use crate::base::buffer::HeapBuffer;
+use crate::base::{DaemonId, Instant, PrivateGroup, RingId, Service};
 
-use super::checker::trace::Place;
+use super::checker::trace::{Place, SessionEvent};
+use super::workload::Workload;
 
 /// One daemon's ordering core, as one life of it runs in the simulator.
 pub trait Core: Sized {
+    /// What `examples/sim.rs` must be told to simulate it.
+    const FLAG: &'static str = "";
+
     /// Starts it.
     fn start(now: Instant, setup: &Setup) -> Self;
 
     /// Takes a message; `false` where it wants no more for now.
     fn submit(&mut self, now: Instant, service: Service, payload: &[u8]) -> bool;
 
+    /// Lets sessions of its own ask for things, as `habits` have it; `false` where it has no
+    /// sessions, so that messages are submitted to it.
+    fn act(&mut self, _now: Instant, _habits: &Workload) -> bool {
+        false
+    }
+
+    /// Asks all its sessions to make sure that what they asked for was done.
+    fn settle(&mut self, _now: Instant) {}
+
+    /// Whether it was.
+    fn is_drained(&self) -> bool {
+        true
+    }
+
     /// Takes a datagram.
-    fn handle_packet(&mut self, now: Instant, channel: Channel, bytes: &[u8]);
+    fn handle_packet(&mut self, now: Instant, channel: Channel, bytes: &HeapBuffer);
 
     /// Takes the passing of its deadline.
     fn handle_timeout(&mut self, now: Instant);
@@ -57,6 +75,8 @@ pub struct Setup {
     pub cluster: u64,
     /// For what it needs to draw by lot.
     pub seed: u64,
+    /// For what all daemons of the run draw alike.
+    pub run: u64,
     /// Lives of this daemon before; greater than in each of them.
     pub incarnation: u32,
     /// How it is tuned.
@@ -91,7 +111,7 @@ pub struct Transmit {
     /// Socket.
     pub channel: Channel,
     /// Content.
-    pub bytes: Rc<[u8]>,
+    pub bytes: HeapBuffer,
     /// Messages of the sender's own that get their place by it.
     pub places: Vec<Placement>,
 }
@@ -125,10 +145,39 @@ pub enum Output {
     /// A message is delivered.
     Message {
         /// Content.
-        payload: Vec<u8>,
+        payload: HeapBuffer,
         /// Guarantee.
         service: Service,
         /// Where the order has it.
         place: Place,
+    },
+    /// The next message of this daemon has its place. Of a core whose messages do not tell what
+    /// they are.
+    Given {
+        /// Where.
+        place: Place,
+    },
+    /// The message of this place is delivered, by such a core.
+    Taken {
+        /// Where.
+        place: Place,
+        /// Guarantee.
+        service: Service,
+        /// Content.
+        payload: HeapBuffer,
+    },
+    /// A session began.
+    Connected {
+        /// Its address.
+        session: PrivateGroup,
+        /// It wants membership messages.
+        watches: bool,
+    },
+    /// A session saw or did something.
+    Session {
+        /// Its address.
+        session: PrivateGroup,
+        /// What.
+        event: SessionEvent,
     },
 }

@@ -1,8 +1,8 @@
 //! What is done to a cluster, and what is due in it at some moment.
 
-use std::rc::Rc;
 use std::time::Duration;
 
+use crate::base::buffer::HeapBuffer;
 use crate::base::{DaemonId, Instant};
 
 use super::core::Channel;
@@ -39,13 +39,32 @@ pub enum Action {
 
 /// What is due at some moment.
 pub(super) enum Happening {
-    Arrive { to: usize, channel: Channel, bytes: Rc<[u8]> },
-    Work { host: usize, life: u32 },
-    Timer { host: usize, life: u32 },
-    Resume { host: usize },
-    Submit { host: usize, habit: u64 },
-    Act(Action),
-    Unreachable { host: usize, daemon: DaemonId },
+    Arrive {
+        to: usize,
+        channel: Channel,
+        bytes: HeapBuffer,
+    },
+    Work {
+        host: usize,
+        life: u32,
+    },
+    Timer {
+        host: usize,
+        life: u32,
+    },
+    Resume {
+        host: usize,
+    },
+    Submit {
+        host: usize,
+        habit: u64,
+    },
+    /// Boxed, as it is rare and large.
+    Act(Box<Action>),
+    Unreachable {
+        host: usize,
+        daemon: DaemonId,
+    },
 }
 
 pub(super) struct Due {

@@ -1,8 +1,8 @@
 //! One machine of a cluster: its receive buffers, and the daemon on it while one runs.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 
+use crate::base::buffer::HeapBuffer;
 use crate::base::{DaemonId, Instant, RingId};
 
 use super::checker::trace::Life;
@@ -15,7 +15,7 @@ pub(super) struct Host<C> {
     pub(super) core: Option<C>,
     /// Index of its log in the trace.
     pub(super) log: usize,
-    pub(super) inbox: [VecDeque<Rc<[u8]>>; 2],
+    pub(super) inbox: [VecDeque<HeapBuffer>; 2],
     pub(super) inbox_bytes: [usize; 2],
     /// A `Work` is due.
     pub(super) working: bool,
@@ -56,16 +56,16 @@ impl<C: Core> Host<C> {
     }
 
     /// Puts a datagram into a receive buffer of `room` bytes, if a daemon has it open.
-    pub(super) fn receive(&mut self, channel: Channel, bytes: Rc<[u8]>, room: usize) {
+    pub(super) fn receive(&mut self, channel: Channel, bytes: HeapBuffer, room: usize) {
         let held = &mut self.inbox_bytes[channel as usize];
-        if self.core.is_some() && *held + bytes.len() <= room {
-            *held += bytes.len();
+        if self.core.is_some() && *held + bytes.as_ref().len() <= room {
+            *held += bytes.as_ref().len();
             self.inbox[channel as usize].push_back(bytes);
         }
     }
 
     /// The next datagram; of both sockets, `first`'s if there is one.
-    pub(super) fn take(&mut self, first: Channel) -> Option<(Channel, Rc<[u8]>)> {
+    pub(super) fn take(&mut self, first: Channel) -> Option<(Channel, HeapBuffer)> {
         let second = match first {
             Channel::Data => Channel::Token,
             Channel::Token => Channel::Data,
@@ -74,7 +74,7 @@ impl<C: Core> Host<C> {
             .into_iter()
             .find(|channel| !self.inbox[*channel as usize].is_empty())?;
         let bytes = self.inbox[channel as usize].pop_front()?;
-        self.inbox_bytes[channel as usize] -= bytes.len();
+        self.inbox_bytes[channel as usize] -= bytes.as_ref().len();
         Some((channel, bytes))
     }
 

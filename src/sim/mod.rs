@@ -7,13 +7,17 @@
 //! workload.rs  what clients do             network.rs  loss, delay, partitions
 //! due.rs       what is done, what is due   host.rs     one machine
 //! core.rs      what is simulated           payload.rs  messages that tell who they are
+//! order.rs     the ordering core alone     group.rs    all of a daemon's protocol, with sessions
+//! clients.rs   what sessions do            session.rs  their frames
 //! checker/     judges the trace            timeline.rs shows it
 //! ```
 
 pub mod checker;
+pub mod clients;
 pub mod cluster;
 pub mod core;
 mod due;
+pub mod group;
 mod host;
 pub mod network;
 pub mod order;
@@ -21,7 +25,7 @@ pub mod payload;
 pub mod report;
 pub mod rng;
 pub mod scenario;
-pub mod session;
+mod session;
 pub mod timeline;
 pub mod workload;
 

@@ -1,10 +1,10 @@
 //! The network between daemons: who hears whom, what is lost, and when the rest arrives.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::Instant;
+use crate::base::buffer::{Buffer, HeapBuffer};
 
 use super::core::Channel;
 use super::rng::Rng;
@@ -107,7 +107,7 @@ pub struct Arrival {
     /// When.
     pub at: Instant,
     /// With what content.
-    pub bytes: Rc<[u8]>,
+    pub bytes: HeapBuffer,
     /// Whether it is what was sent.
     pub intact: bool,
 }
@@ -118,7 +118,7 @@ pub struct Network {
     pub weather: Weather,
     /// `links[from][to]`: whether `to` hears `from`.
     links: Vec<Vec<bool>>,
-    recorded: VecDeque<(Channel, Rc<[u8]>)>,
+    recorded: VecDeque<(Channel, HeapBuffer)>,
     rng: Rng,
 }
 
@@ -159,7 +159,7 @@ impl Network {
     }
 
     /// What becomes of a datagram.
-    pub fn carry(&mut self, now: Instant, route: Route, bytes: &Rc<[u8]>) -> Vec<Arrival> {
+    pub fn carry(&mut self, now: Instant, route: Route, bytes: &HeapBuffer) -> Vec<Arrival> {
         let weather = &self.weather;
         if !self.links[route.from][route.to] {
             return Vec::new();
@@ -174,7 +174,7 @@ impl Network {
         (0..copies).map(|_| self.arrival(now, route.channel, bytes)).collect()
     }
 
-    fn arrival(&mut self, now: Instant, channel: Channel, bytes: &Rc<[u8]>) -> Arrival {
+    fn arrival(&mut self, now: Instant, channel: Channel, bytes: &HeapBuffer) -> Arrival {
         let weather = &self.weather;
         let rng = &mut self.rng;
         let mut nanos = weather.latency_ns.0 + rng.below(weather.latency_ns.1.max(1));
@@ -186,35 +186,35 @@ impl Network {
         }
         let at = now + Duration::from_nanos(nanos);
         let mut intact = true;
-        let mut bytes = Rc::clone(bytes);
-        if rng.chance(weather.corrupt) && !bytes.is_empty() {
-            let mut wrong = bytes.to_vec();
+        let mut bytes = bytes.clone();
+        if rng.chance(weather.corrupt) && !bytes.as_ref().is_empty() {
+            let mut wrong = bytes.as_ref().to_vec();
             for _ in 0..rng.within(1..4) {
-                wrong[rng.index(bytes.len())] ^= 1 << rng.below(8);
+                wrong[rng.index(bytes.as_ref().len())] ^= 1 << rng.below(8);
             }
-            intact = *wrong == *bytes;
+            intact = wrong == bytes.as_ref();
             bytes = wrong.into();
         }
-        if rng.chance(weather.truncate) && !bytes.is_empty() {
-            bytes = bytes[..rng.index(bytes.len())].into();
+        if rng.chance(weather.truncate) && !bytes.as_ref().is_empty() {
+            bytes.truncate(rng.index(bytes.as_ref().len()));
             intact = false;
         }
         Arrival { at, bytes, intact }
     }
 
     /// Keeps a datagram, now and then, to be sent again much later.
-    pub fn record(&mut self, channel: Channel, bytes: &Rc<[u8]>) {
+    pub fn record(&mut self, channel: Channel, bytes: &HeapBuffer) {
         if self.rng.chance(50) {
             if self.recorded.len() == RECORDED_MAX {
                 let gone = self.rng.index(RECORDED_MAX);
                 self.recorded.remove(gone);
             }
-            self.recorded.push_back((channel, Rc::clone(bytes)));
+            self.recorded.push_back((channel, bytes.clone()));
         }
     }
 
     /// An old datagram, if one was kept.
-    pub fn recall(&mut self) -> Option<(Channel, Rc<[u8]>)> {
+    pub fn recall(&mut self) -> Option<(Channel, HeapBuffer)> {
         if self.recorded.is_empty() {
             return None;
         }
@@ -223,10 +223,11 @@ impl Network {
     }
 
     /// A datagram of a stranger: noise.
-    pub fn stranger(&mut self) -> (Channel, Rc<[u8]>) {
+    pub fn stranger(&mut self) -> (Channel, HeapBuffer) {
         let channel = *self.rng.pick(&[Channel::Data, Channel::Token]);
         let len = self.rng.index(200);
-        (channel, (0..len).map(|_| self.rng.bits() as u8).collect())
+        let bytes: Vec<u8> = (0..len).map(|_| self.rng.bits() as u8).collect();
+        (channel, bytes.into())
     }
 }
 
@@ -239,7 +240,7 @@ mod tests {
     }
 
     fn carried(network: &mut Network, channel: Channel, multicast: bool) -> Vec<Arrival> {
-        let bytes: Rc<[u8]> = vec![7; 100].into();
+        let bytes: HeapBuffer = vec![7; 100].into();
         let route = Route { from: 0, to: 1, channel, multicast };
         (0..1_000).flat_map(|_| network.carry(Instant::ZERO, route, &bytes)).collect()
     }
@@ -248,7 +249,9 @@ mod tests {
     fn fair_weather_loses_nothing() {
         let arrivals = carried(&mut network(Weather::FAIR), Channel::Data, true);
         assert_eq!(arrivals.len(), 1_000);
-        assert!(arrivals.iter().all(|arrival| arrival.intact && arrival.bytes.len() == 100));
+        assert!(
+            arrivals.iter().all(|arrival| arrival.intact && arrival.bytes.as_ref().len() == 100)
+        );
     }
 
     #[test]
@@ -264,7 +267,7 @@ mod tests {
         let wrong = Weather { corrupt: 1_000, truncate: 500, ..Weather::FAIR };
         let arrivals = carried(&mut network(wrong), Channel::Data, false);
         assert!(arrivals.iter().filter(|arrival| !arrival.intact).count() > 900);
-        assert!(arrivals.iter().any(|arrival| arrival.bytes.len() < 100));
+        assert!(arrivals.iter().any(|arrival| arrival.bytes.as_ref().len() < 100));
     }
 
     #[test]

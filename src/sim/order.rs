@@ -28,7 +28,7 @@ pub struct Ordering {
     outputs: VecDeque<Output>,
 }
 
-fn options(setup: &Setup) -> options::Options {
+pub(super) fn options(setup: &Setup) -> options::Options {
     let tuning = &setup.tuning;
     let datagram_bytes = tuning.datagram_bytes.max(PEER_DATAGRAM_BYTES_MIN);
     options::Options {
@@ -51,42 +51,42 @@ impl Ordering {
     fn drain(&mut self) {
         let from = self.transmits.len();
         while let Some(transmit) = self.order.poll_transmit() {
-            let to = match transmit.to {
-                To::Multicast => None,
-                To::Daemon(daemon) => Some(daemon),
-            };
-            let channel = match transmit.channel {
-                output::Channel::Data => Channel::Data,
-                output::Channel::Token => Channel::Token,
-            };
-            let bytes = transmit.bytes.as_ref().into();
-            self.transmits.push_back(Transmit { to, channel, bytes, places: Vec::new() });
+            self.transmits.push_back(carried(transmit));
         }
+        let mut packets = None;
         while let Some(output) = self.order.poll_output() {
-            self.output(output, from);
+            self.output(output, from, &mut packets);
         }
     }
 
-    fn output(&mut self, output: output::Output<HeapBuffer>, from: usize) {
-        let place = |ring, place: output::Place| Place {
-            ring,
-            seq: place.seq,
-            index: u32::from(place.index),
-        };
+    /// Which packet of the order each datagram from the `from`th on is.
+    fn packets(&self, from: usize) -> Vec<(RingId, Seq, usize)> {
+        let sent = self.transmits.iter().enumerate().skip(from);
+        sent.filter_map(|(at, transmit)| match parse(self.cluster, transmit.bytes.as_ref()) {
+            Ok((_, Packet::Data(data))) => Some((data.header.ring, data.header.seq, at)),
+            Ok(_) | Err(_) => None,
+        })
+        .collect()
+    }
+
+    fn output(
+        &mut self,
+        output: output::Output<HeapBuffer>,
+        from: usize,
+        packets: &mut Option<Vec<(RingId, Seq, usize)>>,
+    ) {
         match output {
             output::Output::Placed { ring, place: at } => {
                 let payload = self.submitted.pop_front().expect("what is placed was submitted");
                 let placement = Placement { payload, place: place(ring, at) };
-                let cluster = self.cluster;
-                let mut sent = self.transmits.iter_mut().skip(from);
-                match sent.find(|transmit| is_packet_of(cluster, &transmit.bytes, ring, at.seq)) {
-                    Some(transmit) => transmit.places.push(placement),
+                let packets = packets.get_or_insert_with(|| self.packets(from));
+                match packets.iter().find(|(r, seq, _)| (*r, *seq) == (ring, at.seq)) {
+                    Some((.., sent)) => self.transmits[*sent].places.push(placement),
                     None => self.outputs.push_back(Output::Placed(placement)),
                 }
             }
             output::Output::Deliver { place: at, service, payload, .. } => {
                 let place = place(self.ring, at);
-                let payload = payload.as_ref().to_vec();
                 self.outputs.push_back(Output::Message { payload, service, place });
             }
             output::Output::Configuration { kind: Kind::Regular, ring, members, .. } => {
@@ -100,11 +100,22 @@ impl Ordering {
     }
 }
 
-fn is_packet_of(cluster: u64, bytes: &[u8], ring: RingId, seq: Seq) -> bool {
-    match parse(cluster, bytes) {
-        Ok((_, Packet::Data(data))) => data.header.ring == ring && data.header.seq == seq,
-        Ok(_) | Err(_) => false,
-    }
+/// The datagram as the simulated network has it.
+pub(super) fn carried(transmit: output::Transmit<HeapBuffer>) -> Transmit {
+    let to = match transmit.to {
+        To::Multicast => None,
+        To::Daemon(daemon) => Some(daemon),
+    };
+    let channel = match transmit.channel {
+        output::Channel::Data => Channel::Data,
+        output::Channel::Token => Channel::Token,
+    };
+    Transmit { to, channel, bytes: transmit.bytes, places: Vec::new() }
+}
+
+/// The place as the checker has it.
+pub(super) fn place(ring: RingId, place: output::Place) -> Place {
+    Place { ring, seq: place.seq, index: u32::from(place.index) }
 }
 
 impl Core for Ordering {
@@ -145,9 +156,8 @@ impl Core for Ordering {
         taken
     }
 
-    fn handle_packet(&mut self, now: Instant, _: Channel, bytes: &[u8]) {
-        let buffer = Heap.copy(bytes).expect("the heap has no bound");
-        self.order.handle_packet(now, &buffer, &mut Heap);
+    fn handle_packet(&mut self, now: Instant, _: Channel, bytes: &HeapBuffer) {
+        self.order.handle_packet(now, bytes, &mut Heap);
         self.drain();
     }
 

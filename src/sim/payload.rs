@@ -13,13 +13,24 @@ pub fn payload(id: MessageId, len: usize) -> Vec<u8> {
     bytes.extend_from_slice(&id.origin.daemon.get().to_le_bytes());
     bytes.extend_from_slice(&id.origin.incarnation.to_le_bytes());
     bytes.extend_from_slice(&id.n.to_le_bytes());
-    let mut filler = u64::from(id.n) ^ 0x5bd1_e995;
-    while bytes.len() < len {
-        filler = filler.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
-        let more = (len - bytes.len()).min(8);
-        bytes.extend_from_slice(&filler.to_le_bytes()[..more]);
-    }
+    fill(&mut bytes, id.n, len);
     bytes
+}
+
+/// `len` bytes that follow from `n`.
+pub fn filler(n: u32, len: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(len);
+    fill(&mut bytes, n, len);
+    bytes
+}
+
+fn fill(bytes: &mut Vec<u8>, n: u32, len: usize) {
+    let mut word = u64::from(n) ^ 0x5bd1_e995;
+    while bytes.len() < len {
+        word = word.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        let more = (len - bytes.len()).min(8);
+        bytes.extend_from_slice(&word.to_le_bytes()[..more]);
+    }
 }
 
 /// Which message begins with `head`; `None` where it is too short to say.
@@ -32,10 +43,11 @@ pub fn message_of(head: &[u8]) -> Option<MessageId> {
 /// What the checker compares of a message.
 pub fn content(service: Service, payload: &[u8]) -> Content {
     let mut hash = payload.len() as u64;
-    for chunk in payload.chunks(8) {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0x9fb2_1c65_1e98_df25);
+    let (words, rest) = payload.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    for word in words.iter().chain([&last]) {
+        hash = (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x9fb2_1c65_1e98_df25);
         hash ^= hash >> 32;
     }
     Content { service, hash }

@@ -3,11 +3,14 @@
 
 use std::any::Any;
 use std::fmt;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use super::checker::Violation;
-use super::checker::trace::DaemonEvent;
+use super::checker::trace::{DaemonEvent, SessionEvent};
 use super::core::Core;
 use super::scenario::{Options, Run, run};
 
@@ -20,6 +23,8 @@ pub struct Summary {
     pub events: u64,
     /// Messages delivered, at all daemons together.
     pub deliveries: u64,
+    /// Messages and views that sessions got.
+    pub received: u64,
     /// Regular configurations installed, at all daemons together.
     pub configurations: u64,
     /// Daemons crashed.
@@ -44,6 +49,17 @@ impl Summary {
                 | DaemonEvent::Stop => {}
             }
         }
+        for entry in run.trace.sessions.iter().flat_map(|log| &log.entries) {
+            summary.received += match entry.event {
+                SessionEvent::Deliver { .. } | SessionEvent::View { .. } => 1,
+                SessionEvent::Asked(_)
+                | SessionEvent::Send { .. }
+                | SessionEvent::Transitional { .. }
+                | SessionEvent::Left { .. }
+                | SessionEvent::Killed
+                | SessionEvent::End => 0,
+            };
+        }
         summary
     }
 
@@ -52,6 +68,7 @@ impl Summary {
         self.runs += other.runs;
         self.events += other.events;
         self.deliveries += other.deliveries;
+        self.received += other.received;
         self.configurations += other.configurations;
         self.crashes += other.crashes;
         self.time += other.time;
@@ -66,7 +83,11 @@ impl fmt::Display for Summary {
             f,
             "{runs} runs, {seconds:.1} s of virtual time: {deliveries} deliveries, \
              {configurations} configurations installed, {crashes} crashes"
-        )
+        )?;
+        match self.received {
+            0 => Ok(()),
+            received => write!(f, ", {received} messages and views at sessions"),
+        }
     }
 }
 
@@ -77,6 +98,8 @@ pub struct Failure {
     pub seed: u64,
     /// What it was asked to be.
     pub options: Options,
+    /// What was simulated, for `examples/sim.rs`.
+    pub flag: &'static str,
     /// What went wrong.
     pub what: What,
 }
@@ -96,12 +119,54 @@ impl fmt::Display for Failure {
             What::Violation(violation) => writeln!(f, "seed {}: {violation}", self.seed)?,
             What::Panic(text) => writeln!(f, "seed {}: the core panics: {text}", self.seed)?,
         }
-        write!(f, "replay: cargo run --profile sim --example sim -- --seed {}", self.seed)?;
+        let Self { seed, flag, .. } = self;
+        write!(f, "replay: cargo run --profile sim --example sim --{flag} --seed {seed}")?;
         if let Some(daemons) = self.options.daemons {
             write!(f, " --daemons {daemons}")?;
         }
         write!(f, " --timeline")
     }
+}
+
+/// Judges the runs of all `seeds` with so many threads: the numbers of those that went well, and
+/// the failures by seed. Unless it is to `keep_going`, it ends with what is at hand when one fails.
+pub fn sweep<C: Core>(
+    seeds: Range<u64>,
+    options: &Options,
+    threads: usize,
+    keep_going: bool,
+) -> (Summary, Vec<Failure>) {
+    let next = AtomicU64::new(seeds.start);
+    let work = || {
+        let (mut summary, mut failures) = (Summary::default(), Vec::new());
+        loop {
+            // Relaxed: only the number itself is shared.
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return (summary, failures);
+            }
+            match judge::<C>(seed, options) {
+                Ok(one) => summary.add(one),
+                Err(failure) => {
+                    failures.push(failure);
+                    if !keep_going {
+                        next.store(seeds.end, Ordering::Relaxed);
+                    }
+                }
+            }
+        }
+    };
+    let done: Vec<_> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(|worker| worker.join().expect("`judge` panics nowhere")).collect()
+    });
+    let (mut summary, mut failures) = (Summary::default(), Vec::new());
+    for (part, failed) in done {
+        summary.add(part);
+        failures.extend(failed);
+    }
+    failures.sort_by_key(|failure| failure.seed);
+    (summary, failures)
 }
 
 /// Makes the run that belongs to `seed` and judges it.
@@ -110,7 +175,7 @@ impl fmt::Display for Failure {
 ///
 /// What went wrong, with the command that shows it.
 pub fn judge<C: Core>(seed: u64, options: &Options) -> Result<Summary, Failure> {
-    let fail = |what| Err(Failure { seed, options: options.clone(), what });
+    let fail = |what| Err(Failure { seed, options: options.clone(), flag: C::FLAG, what });
     match catch_unwind(AssertUnwindSafe(|| run::<C>(seed, options))) {
         Ok(run) => match &run.verdict {
             Ok(()) => Ok(Summary::of(&run)),

@@ -264,7 +264,7 @@ fn end<C: Core>(cluster: &mut Cluster<C>, plan: &Plan, rng: &mut Rng) -> Ending 
     }
     cluster.run_for(timeout);
     let settled = cluster.now();
-    silence(cluster);
+    cluster.silence();
     cluster.run_while(timeout, timeout * DRAIN_TIMEOUTS, Cluster::is_drained);
     cluster.run_for(timeout * WATCH_TIMEOUTS);
     let at_rest = retained(cluster);
@@ -272,19 +272,13 @@ fn end<C: Core>(cluster: &mut Cluster<C>, plan: &Plan, rng: &mut Rng) -> Ending 
         cluster.set_workload(host, workload.clone());
     }
     cluster.run_for(timeout * WATCH_TIMEOUTS);
-    silence(cluster);
+    cluster.silence();
     cluster.run_while(timeout, timeout * DRAIN_TIMEOUTS, Cluster::is_drained);
     cluster.run_for(timeout * WATCH_TIMEOUTS);
     let at_end = retained(cluster);
     let retained = at_rest.into_iter().zip(at_end);
     let retained = retained.map(|((daemon, rest), (_, end))| (daemon, rest, end)).collect();
     Ending { calm: Some(calm), settled, components, retained }
-}
-
-fn silence<C: Core>(cluster: &mut Cluster<C>) {
-    for host in 0..cluster.hosts() {
-        cluster.set_workload(host, Workload::silent());
-    }
 }
 
 fn daemon(host: usize) -> DaemonId {

@@ -16,6 +16,7 @@ use super::rng::Rng;
 use super::scenario::Plan;
 use super::workload::Workload;
 use super::{Options, checker};
+use crate::base::buffer::HeapBuffer;
 use crate::base::{DaemonId, Instant, RingId, Seq, Service};
 use model::{Fault, Model};
 
@@ -57,7 +58,7 @@ impl Toy {
                 let payload = payload.clone();
                 self.outputs.push_back(Output::Placed(Placement { payload, place }));
             }
-            self.outputs.push_back(Output::Message { payload, service, place });
+            self.outputs.push_back(Output::Message { payload: payload.into(), service, place });
         }
     }
 }
@@ -87,7 +88,8 @@ impl Core for Toy {
         is_first
     }
 
-    fn handle_packet(&mut self, _: Instant, _: Channel, bytes: &[u8]) {
+    fn handle_packet(&mut self, _: Instant, _: Channel, bytes: &HeapBuffer) {
+        let bytes = bytes.as_ref();
         if Self::is_packet(Channel::Data, bytes) {
             let seq = u64::from_le_bytes(bytes[..8].try_into().unwrap());
             self.take(seq, Service::ALL[bytes[8] as usize], &bytes[9..]);

@@ -1,9 +1,10 @@
 //! G4, G6 to G9, G11 to G13: messages of sessions.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 
 use crate::base::{GroupId, GroupName, PrivateGroup, Service};
 
+use super::hash::{HashMap, HashSet};
 use super::relation::Relation;
 use super::sessions::{Log, Sessions};
 use super::trace::{Content, Sent, SessionEvent, ViewCause};
@@ -30,6 +31,7 @@ fn deliveries<'a>(log: &Log<'a>) -> impl Iterator<Item = Got<'a>> + use<'a> {
         | SessionEvent::View { .. }
         | SessionEvent::Transitional { .. }
         | SessionEvent::Left { .. }
+        | SessionEvent::Asked(_)
         | SessionEvent::Killed
         | SessionEvent::End => None,
     })
@@ -65,7 +67,7 @@ pub(super) fn g4_data_while_member(sessions: &Sessions<'_>) -> Verdict {
                     }
                 }
                 SessionEvent::Killed | SessionEvent::End => ended = true,
-                SessionEvent::Send { .. } => {}
+                SessionEvent::Send { .. } | SessionEvent::Asked(_) => {}
             }
         }
     }
@@ -96,6 +98,7 @@ pub(super) fn g6_one_order(sessions: &Sessions<'_>) -> Verdict {
                 SessionEvent::Send { .. }
                 | SessionEvent::Transitional { .. }
                 | SessionEvent::Left { .. }
+                | SessionEvent::Asked(_)
                 | SessionEvent::Killed
                 | SessionEvent::End => {}
             }
@@ -111,7 +114,7 @@ pub(super) fn g6_one_order(sessions: &Sessions<'_>) -> Verdict {
 pub(super) fn g7_once_and_as_sent(sessions: &Sessions<'_>) -> Verdict {
     for log in &sessions.logs {
         let who = log.session;
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::default();
         for got in deliveries(log) {
             let message = got.message;
             let Some(sent) = sessions.sent.get(&message) else {
@@ -145,7 +148,7 @@ pub(super) fn g8_self_discard(sessions: &Sessions<'_>) -> Verdict {
 /// G9: a message to a private group alone reaches that session alone, and does reach it where both
 /// live on one daemon till the end. (That any session may send to any group: no check forbids it.)
 pub(super) fn g9_private_reaches_one(sessions: &Sessions<'_>) -> Verdict {
-    let mut reached: HashSet<Sent> = HashSet::new();
+    let mut reached: HashSet<Sent> = HashSet::default();
     for log in &sessions.logs {
         let own = log.session.to_name();
         for got in deliveries(log) {
@@ -237,7 +240,7 @@ fn sees_go_once(
 /// it had seen when it sent them.
 pub(super) fn g12_sender_order(sessions: &Sessions<'_>) -> Verdict {
     for log in &sessions.logs {
-        let mut newest: HashMap<PrivateGroup, u32> = HashMap::new();
+        let mut newest: HashMap<PrivateGroup, u32> = HashMap::default();
         for got in deliveries(log).filter(|got| got.content.service >= Service::Fifo) {
             let Sent { sender, n } = got.message;
             if newest.insert(sender, n).is_some_and(|newest| newest >= n) {
@@ -285,7 +288,7 @@ pub(super) fn g12_sender_order(sessions: &Sessions<'_>) -> Verdict {
 /// G13: a message is on the same side of a view of its group at all who got both.
 pub(super) fn g13_same_side_of_views(sessions: &Sessions<'_>) -> Verdict {
     type InView<'a> = (GroupId, &'a Log<'a>);
-    let mut first: HashMap<(&GroupName, Sent), Vec<InView<'_>>> = HashMap::new();
+    let mut first: HashMap<(&GroupName, Sent), Vec<InView<'_>>> = HashMap::default();
     for log in &sessions.logs {
         for (group, views) in &log.views {
             for view in views {

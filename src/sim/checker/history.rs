@@ -1,11 +1,12 @@
 //! A trace of daemons, indexed for the checks: messages by number, logs cut into the time spent in
 //! each configuration.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::base::{DaemonId, Instant, RingId, Service};
 
+use super::hash::HashMap;
 use super::trace::{Content, DaemonEvent, DaemonLog, Life, MessageId, Place, Ring, Trace};
 use super::{Property, Violation};
 

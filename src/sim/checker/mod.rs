@@ -8,6 +8,7 @@
 mod configurations;
 mod daemons;
 mod groups;
+mod hash;
 mod history;
 mod liveness;
 mod order;

@@ -1,9 +1,10 @@
 //! D9, D11, D12: the order of deliveries.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use crate::base::{RingId, Service};
 
+use super::hash::HashMap;
 use super::history::{Delivery, History, Log, Stay};
 use super::relation::Relation;
 use super::trace::{Life, Place};
@@ -14,9 +15,9 @@ use super::{Property, Verdict, Violation};
 pub(super) fn d9_fifo(history: &History<'_>) -> Verdict {
     let sent = fifo_messages(history);
     for log in &history.logs {
-        let mut newest: HashMap<Life, u32> = HashMap::new();
+        let mut newest: HashMap<Life, u32> = HashMap::default();
         for stay in &log.stays {
-            let mut next: HashMap<Life, usize> = HashMap::new();
+            let mut next: HashMap<Life, usize> = HashMap::default();
             for (position, delivery) in positions(log, stay) {
                 let message = &history.messages[delivery.message];
                 if message.service() < Service::Fifo {
@@ -47,7 +48,7 @@ pub(super) fn d9_fifo(history: &History<'_>) -> Verdict {
 
 /// Counters of the FIFO and stronger messages that each origin placed in each ring, ascending.
 fn fifo_messages(history: &History<'_>) -> HashMap<(Life, RingId), Vec<u32>> {
-    let mut sent: HashMap<(Life, RingId), Vec<u32>> = HashMap::new();
+    let mut sent: HashMap<(Life, RingId), Vec<u32>> = HashMap::default();
     for message in history.messages.iter().filter(|message| message.service() >= Service::Fifo) {
         if let Some(ring) = message.ring() {
             sent.entry((message.id.origin, ring)).or_default().push(message.id.n);

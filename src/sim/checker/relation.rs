@@ -1,11 +1,11 @@
 //! "Before": a relation given by chains, which must have no cycle; and D10, where "before" means
 //! causally.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 
 use crate::base::{RingId, Service};
 
+use super::hash::HashMap;
 use super::history::{History, Log, Stay};
 use super::{Property, Verdict, Violation};
 
@@ -19,7 +19,7 @@ pub(super) struct Relation<T> {
 
 impl<T> Default for Relation<T> {
     fn default() -> Self {
-        Self { numbers: HashMap::new(), steps: Vec::new(), edges: Vec::new() }
+        Self { numbers: HashMap::default(), steps: Vec::new(), edges: Vec::new() }
     }
 }
 

@@ -1,10 +1,11 @@
 //! A trace of sessions, indexed for the checks: logs cut into the time spent in each view of each
 //! group.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::{GroupId, GroupName, PrivateGroup};
 
+use super::hash::HashMap;
 use super::trace::{Content, Entry, Sent, SessionEvent, SessionLog, Trace, ViewCause};
 
 /// A message as its sender sent it.
@@ -49,7 +50,7 @@ pub(super) struct Sessions<'a> {
 
 impl<'a> Sessions<'a> {
     pub(super) fn new(trace: &'a Trace) -> Self {
-        let mut sent = HashMap::new();
+        let mut sent = HashMap::default();
         for log in &trace.sessions {
             for entry in &log.entries {
                 if let SessionEvent::Send { n, content, destinations, self_discard } = &entry.event
@@ -89,7 +90,7 @@ fn cut(from: &SessionLog) -> Log<'_> {
     let mut signalled: BTreeSet<GroupName> = BTreeSet::new();
     for entry in &from.entries {
         match &entry.event {
-            SessionEvent::Send { .. } => {}
+            SessionEvent::Send { .. } | SessionEvent::Asked(_) => {}
             SessionEvent::Deliver { message, destinations, .. } => {
                 let groups: BTreeSet<&GroupName> = destinations.iter().collect();
                 for group in groups.into_iter().filter(|group| member.contains(*group)) {

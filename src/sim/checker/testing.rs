@@ -218,7 +218,12 @@ impl Writer {
         let log = match self.trace.sessions.iter().position(|log| log.session == session) {
             Some(log) => &mut self.trace.sessions[log],
             None => {
-                self.trace.sessions.push(SessionLog { session, entries: Vec::new() });
+                self.trace.sessions.push(SessionLog {
+                    session,
+                    watches: true,
+                    start: 0,
+                    entries: Vec::new(),
+                });
                 self.trace.sessions.last_mut().unwrap()
             }
         };

@@ -176,9 +176,22 @@ pub enum ViewCause {
     },
 }
 
+/// What a session may ask for, beside sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// To be a member.
+    Join(GroupName),
+    /// To be none any more.
+    Leave(GroupName),
+    /// To end.
+    Disconnect,
+}
+
 /// One thing that a session saw or did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionEvent {
+    /// It asked for something.
+    Asked(Ask),
     /// It sent a message.
     Send {
         /// Counts its messages from 0.
@@ -229,8 +242,12 @@ pub enum SessionEvent {
 /// Everything that one session saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionLog {
-    /// Whose.
+    /// Whose. The next session of that name has a log of its own.
     pub session: PrivateGroup,
+    /// It wants membership messages.
+    pub watches: bool,
+    /// The step at which it began.
+    pub start: u64,
     /// In order.
     pub entries: Vec<Entry<SessionEvent>>,
 }

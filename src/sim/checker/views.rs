@@ -1,9 +1,10 @@
 //! G1, G2, G3, G5, G10: views of groups.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::{DaemonName, GroupId, GroupName, PrivateGroup};
 
+use super::hash::{HashMap, HashSet};
 use super::sessions::{Log, Sessions, View};
 use super::trace::{Sent, ViewCause};
 use super::{Property, Verdict, Violation};
@@ -40,7 +41,7 @@ fn told(cause: &ViewCause) -> Told<'_> {
 
 /// G1: one view id of a group has one list of members, in one order, and one cause.
 pub(super) fn g1_same_view(sessions: &Sessions<'_>) -> Verdict {
-    let mut first: HashMap<(&GroupName, GroupId), (&Log<'_>, &View<'_>)> = HashMap::new();
+    let mut first: HashMap<(&GroupName, GroupId), (&Log<'_>, &View<'_>)> = HashMap::default();
     for (log, group, view) in all_views(sessions) {
         let (other, theirs) = *first.entry((group, view.id)).or_insert((log, view));
         if theirs.members != view.members || told(theirs.cause) != told(view.cause) {
@@ -67,7 +68,7 @@ pub(super) fn g2_receiver_is_member(sessions: &Sessions<'_>) -> Verdict {
 pub(super) fn g3_ids_never_return(sessions: &Sessions<'_>) -> Verdict {
     for log in &sessions.logs {
         for (group, views) in &log.views {
-            let mut seen = HashSet::new();
+            let mut seen = HashSet::default();
             for view in views {
                 if !seen.insert(view.id) {
                     let id = view.id;

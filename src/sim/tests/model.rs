@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use crate::base::buffer::HeapBuffer;
 use crate::base::{DaemonId, Instant, RingId, Seq, Service};
 use crate::sim::checker::trace::Place;
 use crate::sim::core::{Channel, Core, Output, Placement, Setup, Transmit};
@@ -450,7 +451,7 @@ impl Model {
     fn say(&mut self, ring: RingId, seq: u64, message: &Message) {
         let place = Place { ring, seq: Seq::new(seq), index: 0 };
         let (payload, service) = (message.payload.clone(), message.service);
-        self.outputs.push_back(Output::Message { payload, service, place });
+        self.outputs.push_back(Output::Message { payload: payload.into(), service, place });
     }
 
     /// Delivers what may be delivered in the regular configuration.
@@ -590,8 +591,9 @@ impl Core for Model {
         room
     }
 
-    fn handle_packet(&mut self, now: Instant, _: Channel, bytes: &[u8]) {
-        if let Some(packet) = decode(bytes).filter(|(cluster, _)| *cluster == self.cluster) {
+    fn handle_packet(&mut self, now: Instant, _: Channel, bytes: &HeapBuffer) {
+        if let Some(packet) = decode(bytes.as_ref()).filter(|(cluster, _)| *cluster == self.cluster)
+        {
             self.handle(now, packet.1);
         }
     }

@@ -1,0 +1,251 @@
+//! The whole protocol layer of a daemon with its sessions, as the simulator drives it.
+
+use std::collections::VecDeque;
+
+use crate::base::buffer::{Heap, HeapBuffer};
+use crate::base::{DaemonId, Instant, PrivateGroup, Request, RingId, Service, SessionId};
+use crate::protocol::output::{self, Kind};
+use crate::protocol::{Daemon, Delivery, Protocol, Setup as ProtocolSetup};
+use crate::wire::packet::parse;
+
+use super::checker::trace::{Ask, SessionEvent};
+use super::clients::{Clients, Habits, Newcomer, daemon_name};
+use super::core::{Channel, Core, Output, Setup, Transmit};
+use super::order;
+use super::rng::Rng;
+use super::session::event;
+use super::workload::Workload;
+
+/// A daemon with its sessions.
+pub struct Grouped {
+    protocol: Protocol<Heap>,
+    clients: Clients,
+    rng: Rng,
+    /// The regular configuration that was installed last.
+    ring: RingId,
+    transmits: VecDeque<Transmit>,
+    outputs: VecDeque<Output>,
+}
+
+impl Grouped {
+    fn session(&mut self, session: PrivateGroup, event: SessionEvent) {
+        self.outputs.push_back(Output::Session { session, event });
+    }
+
+    fn connect(&mut self, now: Instant, newcomer: &Newcomer) -> SessionId {
+        let Newcomer { id, name, watches } = *newcomer;
+        let address = self.clients.address(id);
+        let granted = self.protocol.handle_connect(id, Some(name), watches);
+        assert_eq!(granted, Ok(address), "a name is free once its session has ended");
+        self.outputs.push_back(Output::Connected { session: address, watches });
+        self.drain(now);
+        id
+    }
+
+    fn request(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        event: SessionEvent,
+        request: Request<HeapBuffer>,
+    ) {
+        self.session(self.clients.address(id), event);
+        self.protocol.handle_request(now, id, request, &mut Heap);
+        self.drain(now);
+    }
+
+    /// A new session that a scenario wants; its name.
+    pub fn connects(&mut self, now: Instant) -> String {
+        let newcomer = self.clients.connect(true);
+        self.connect(now, &newcomer);
+        newcomer.name.as_str().to_owned()
+    }
+
+    /// A join, leave or disconnect that a scenario wants of the session called `name`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such session.
+    pub fn asks(&mut self, now: Instant, name: &str, ask: Ask) {
+        let id = self.clients.find(name).expect("a session of this daemon");
+        let (event, request) = self.clients.ask(id, ask);
+        self.request(now, id, event, request);
+    }
+
+    /// A message that a scenario wants of the session called `name`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such session.
+    pub fn sends(
+        &mut self,
+        now: Instant,
+        name: &str,
+        service: Service,
+        groups: &[&str],
+        bytes: usize,
+    ) {
+        let id = self.clients.find(name).expect("a session of this daemon");
+        let groups = groups.iter().map(|group| super::clients::group(group)).collect();
+        let (event, request) = self.clients.send(id, service, false, groups, bytes);
+        self.request(now, id, event, request);
+    }
+
+    /// Takes everything that the protocol has to say.
+    fn drain(&mut self, now: Instant) {
+        loop {
+            self.take_packets();
+            self.take_order();
+            while let Some(delivery) = self.protocol.poll_delivery() {
+                match delivery {
+                    Delivery::Frame { frame, targets, sender: _ } => {
+                        let event = event(frame.as_ref());
+                        for &target in targets {
+                            self.clients.gets(target, &event);
+                            let session = self.clients.address(target);
+                            self.outputs.push_back(Output::Session { session, event: event.clone() });
+                        }
+                    }
+                    Delivery::Ended { session } => {
+                        let session = self.clients.ends(session);
+                        self.outputs.push_back(Output::Session { session, event: SessionEvent::End });
+                    }
+                    Delivery::Hold { session } => self.clients.hold(session, true),
+                    Delivery::Release { session } => self.clients.hold(session, false),
+                }
+            }
+            while self.protocol.poll_event().is_some() {}
+            let Some((id, event, request)) = self.clients.echo() else { break };
+            let session = self.clients.address(id);
+            self.outputs.push_back(Output::Session { session, event });
+            self.protocol.handle_request(now, id, request, &mut Heap);
+        }
+    }
+
+    fn take_packets(&mut self) {
+        while let Some(transmit) = self.protocol.poll_transmit() {
+            self.transmits.push_back(order::carried(transmit));
+        }
+    }
+
+    fn take_order(&mut self) {
+        while let Some(output) = self.protocol.poll_order() {
+            let output = match output {
+                output::Output::Placed { ring, place } => {
+                    Output::Given { place: order::place(ring, place) }
+                }
+                output::Output::Deliver { place, service, payload, .. } => {
+                    Output::Taken { place: order::place(self.ring, place), service, payload }
+                }
+                output::Output::Configuration { kind: Kind::Regular, ring, members, .. } => {
+                    self.ring = ring;
+                    Output::Regular { ring, members }
+                }
+                output::Output::Configuration { kind: Kind::Transitional, members, .. } => {
+                    Output::Transitional { members }
+                }
+            };
+            self.outputs.push_back(output);
+        }
+    }
+}
+
+impl Core for Grouped {
+    const FLAG: &'static str = " --groups";
+
+    fn start(now: Instant, setup: &Setup) -> Self {
+        let daemon = |id: &DaemonId| Daemon { id: *id, name: daemon_name(id.get()) };
+        let protocol = ProtocolSetup {
+            daemons: setup.daemons.iter().map(daemon).collect(),
+            me: setup.daemon,
+            cluster: setup.cluster,
+            incarnation: u64::from(setup.incarnation) + 1,
+            seed: setup.seed,
+            options: order::options(setup),
+        };
+        let mut rng = Rng::new(setup.seed);
+        let habits = Habits::random(&mut Rng::new(setup.run));
+        let (number, daemons) = (setup.daemon.get(), setup.daemons.len() as u32);
+        let clients = Clients::new(number, daemons, setup.incarnation, habits, rng.fork());
+        let mut this = Self {
+            protocol: Protocol::new(&protocol, now, &mut Heap),
+            clients,
+            rng,
+            ring: RingId { number: 0, leader: setup.daemon },
+            transmits: VecDeque::new(),
+            outputs: VecDeque::new(),
+        };
+        this.drain(now);
+        this
+    }
+
+    fn submit(&mut self, _: Instant, _: Service, _: &[u8]) -> bool {
+        unreachable!("its sessions send, by `act`")
+    }
+
+    fn act(&mut self, now: Instant, habits: &Workload) -> bool {
+        for (service, bytes) in habits.burst(&mut self.rng) {
+            if let Some(newcomer) = self.clients.comes() {
+                self.connect(now, &newcomer);
+            }
+            let bytes = bytes - super::payload::HEAD_BYTES;
+            if let Some((id, event, request)) = self.clients.asks(service, bytes) {
+                self.request(now, id, event, request);
+            }
+        }
+        true
+    }
+
+    fn settle(&mut self, now: Instant) {
+        self.clients.want_echoes();
+        self.drain(now);
+    }
+
+    fn is_drained(&self) -> bool {
+        self.clients.is_drained()
+    }
+
+    fn handle_packet(&mut self, now: Instant, _: Channel, bytes: &HeapBuffer) {
+        self.protocol.handle_packet(now, bytes, &mut Heap);
+        self.drain(now);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.protocol.handle_timeout(now, &mut Heap);
+        self.drain(now);
+    }
+
+    fn handle_unreachable(&mut self, now: Instant, daemon: DaemonId) {
+        self.protocol.handle_unreachable(now, daemon, &mut Heap);
+        self.drain(now);
+    }
+
+    fn handle_stop(&mut self, now: Instant) {
+        self.protocol.handle_stop(now, &mut Heap);
+        self.drain(now);
+    }
+
+    fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.protocol.poll_timeout()
+    }
+
+    fn state(&self) -> &'static str {
+        self.protocol.state_name()
+    }
+
+    fn retained(&self) -> usize {
+        self.protocol.retained_bytes()
+    }
+
+    fn is_packet(_: Channel, bytes: &[u8]) -> bool {
+        parse(0xc1, bytes).is_ok()
+    }
+}
