@@ -16,8 +16,11 @@ pub(super) trait Link {
     /// Work begins; the driver is open.
     fn open(&mut self, driver: &mut Driver);
 
-    /// A turn begins.
+    /// A turn begins: what is due by now is done.
     fn begin_turn(&mut self, now: Instant);
+
+    /// When something will be due.
+    fn next_timer(&self) -> Option<Instant>;
 
     /// Passes on what the sessions ask for, and brings what comes back. Returns how much came.
     fn exchange(&mut self, core: &mut SessionCore) -> usize;
@@ -95,6 +98,11 @@ impl Link for Local {
 
     fn begin_turn(&mut self, now: Instant) {
         self.ring.begin_turn(now);
+        self.ring.fire_timers();
+    }
+
+    fn next_timer(&self) -> Option<Instant> {
+        self.ring.next_timer()
     }
 
     fn exchange(&mut self, core: &mut SessionCore) -> usize {
@@ -185,6 +193,10 @@ impl Link for Remote {
     fn open(&mut self, _driver: &mut Driver) {}
 
     fn begin_turn(&mut self, _now: Instant) {}
+
+    fn next_timer(&self) -> Option<Instant> {
+        None
+    }
 
     fn exchange(&mut self, core: &mut SessionCore) -> usize {
         let mut work = self.take(core);

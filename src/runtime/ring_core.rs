@@ -42,6 +42,18 @@ impl RingCore {
         }
     }
 
+    /// When the protocol layer is to be called next.
+    pub(super) fn next_timer(&self) -> Option<Instant> {
+        self.protocol.poll_timeout()
+    }
+
+    /// Lets the protocol layer do what is due.
+    pub(super) fn fire_timers(&mut self) {
+        if self.next_timer().is_some_and(|at| at <= self.now) {
+            self.protocol.handle_timeout(self.now, &mut self.pool);
+        }
+    }
+
     /// Tries again what waits for memory.
     pub(super) fn retry(&mut self) {
         if self.protocol.is_blocked() {

@@ -63,6 +63,7 @@ impl RingThread {
 
     fn turn(&mut self, now: Instant) -> usize {
         self.ring.begin_turn(now);
+        self.ring.fire_timers();
         let mut work = self.take_events();
         self.ring.retry();
         self.deliver();
@@ -144,12 +145,14 @@ impl RingThread {
         let wait = match self.idle.plan(now, work) {
             Plan::Go => Wait::No,
             Plan::Watch(end) => {
-                let end = end.unwrap_or(now + super::WATCH_MAX);
+                let timer = self.ring.next_timer();
+                let end = [end, timer, Some(now + super::WATCH_MAX)].into_iter().flatten().min();
+                let end = end.unwrap_or(now);
                 let (driver, ports) = (&mut self.driver, &self.ports);
                 self.idle.watch(&self.clock, end, || driver.ready() || are_ready(ports));
                 Wait::No
             }
-            Plan::Sleep => self.prepare_sleep(accepting),
+            Plan::Sleep => self.prepare_sleep(now, accepting),
         };
         let result = self.driver.turn(wait);
         if wait != Wait::No {
@@ -158,7 +161,7 @@ impl RingThread {
         result.map_err(RunError::Driver)
     }
 
-    fn prepare_sleep(&mut self, accepting: bool) -> Wait {
+    fn prepare_sleep(&mut self, now: Instant, accepting: bool) -> Wait {
         self.own_bell.prepare_sleep();
         let told = self.shared.is_finished() || accepting && self.shared.is_stopping();
         // While it is held up, requests stay in the queues: it is the session cores' turn.
@@ -167,7 +170,12 @@ impl RingThread {
             return Wait::No;
         }
         self.tally.count(Counter::Sleeps);
-        if self.is_held_up() { Wait::For(super::WATCH_MAX) } else { Wait::Forever }
+        // The session cores do not tell when they have made room.
+        let retry = self.is_held_up().then_some(now + super::WATCH_MAX);
+        match self.ring.next_timer().into_iter().chain(retry).min() {
+            Some(end) => Wait::For(end.since(now)),
+            None => Wait::Forever,
+        }
     }
 
     fn tell(&mut self, now: Instant, work: usize) {

@@ -85,7 +85,8 @@ impl<L: Link> SessionThread<L> {
 
     /// Submits what the last turn queued, and waits for work as the idle strategy says.
     fn wait(&mut self, now: Instant, work: usize) -> Result<(), RunError> {
-        let timer = self.core.next_timer();
+        let timers = [self.core.next_timer(), self.link.next_timer()];
+        let timer = timers.into_iter().flatten().min();
         let wait = match self.idle.plan(now, work) {
             Plan::Go => Wait::No,
             Plan::Watch(end) => {
