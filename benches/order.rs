@@ -165,7 +165,11 @@ fn rotate<S: Store>(meter: &mut Meter, part: Part, cluster: &mut Cluster<S>, pay
             daemon.submit(now, payload, messages);
             daemon.turn(now);
         };
-        if is_measured { meter.run(work) } else { work() }
+        if is_measured {
+            meter.run(work)
+        } else {
+            work()
+        }
         cluster.carry(me);
         cluster.now = cluster.now + Duration::from_micros(5);
     }

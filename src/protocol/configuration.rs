@@ -17,9 +17,9 @@ const TRANSITIONAL_INDEX: i32 = 1 << 30;
 /// A time in which views get ids of one series, the same at all daemons that share a table of
 /// groups.
 ///
-/// Each ring has a series, and so have those who move together from it to the next one. No id is
-/// in two of them: rings differ, those who leave one ring in different directions have different
-/// leaders, and both kinds count in different ranges.
+/// Each ring has a series, and so have those who come into it together. No id is in two of them:
+/// rings differ, those who come into one from different sides have different leaders, and both
+/// kinds count in different ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Epoch {
     /// Index 0 of it.
@@ -36,16 +36,11 @@ impl Epoch {
         Self { zero, used: 0 }
     }
 
-    /// That of those who left `ring` together, `leader` the first of them.
-    pub(crate) fn behind_ring(ring: RingId, leader: DaemonId) -> Self {
+    /// That of those who come together into `ring`, `leader` the first of them.
+    pub(crate) fn before_ring(ring: RingId, leader: DaemonId) -> Self {
         let daemon = leader.get().cast_signed();
         let zero = GroupId { daemon, time: time(ring), index: TRANSITIONAL_INDEX };
         Self { zero, used: TRANSITIONAL_INDEX }
-    }
-
-    /// Whether both are the same time.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        self.zero == other.zero
     }
 
     /// The id of the first view of those that a configuration change brings.
@@ -58,11 +53,10 @@ impl Epoch {
         GroupId { index: self.used, ..self.zero }
     }
 
-    /// The id that follows `id`. Within a ring a group keeps the series that it has; while daemons
-    /// move from one to the next it takes one of theirs, because those who move elsewhere may go
-    /// on from the same id.
-    pub(crate) fn next(&self, id: GroupId, is_settled: bool) -> GroupId {
-        let id = if is_settled || self.contains(id) { id } else { self.before_new() };
+    /// The id that follows `id`: one of this series, because others may have gone on from `id` with
+    /// what was delivered to them alone before the ring ended.
+    pub(crate) fn next(&self, id: GroupId) -> GroupId {
+        let id = if self.contains(id) { id } else { self.before_new() };
         GroupId { index: id.index.wrapping_add(1), ..id }
     }
 
@@ -83,4 +77,46 @@ impl Epoch {
 fn time(ring: RingId) -> i32 {
     let (high, low) = ((ring.number >> 32) as u32, ring.number as u32);
     (high ^ low).cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ring(number: u64, leader: u32) -> RingId {
+        RingId { number, leader: DaemonId::new(leader) }
+    }
+
+    #[test]
+    fn nobody_counts_on_from_an_id_that_others_may_have_used() {
+        // One daemon delivered the last join of the old ring, the other one never got it.
+        let old = Epoch::of_ring(ring(7 << 20, 1));
+        let common = old.next(old.before_new());
+        let ahead = old.next(common);
+        let behind = Epoch::of_ring(ring(8 << 20, 1)).next(common);
+        assert_ne!(ahead, behind);
+        // Who leads those who move on is the same, where they move is not.
+        let one = Epoch::before_ring(ring(8 << 20, 1), DaemonId::new(2));
+        let other = Epoch::before_ring(ring(9 << 20, 1), DaemonId::new(2));
+        assert_ne!(one.next(common), other.next(common));
+    }
+
+    #[test]
+    fn ids_of_groups_that_are_no_more_do_not_come_back() {
+        let mut epoch = Epoch::of_ring(ring(7, 1));
+        let last = epoch.next(epoch.next(epoch.before_new()));
+        epoch.use_up(last);
+        assert_eq!(epoch.next(epoch.before_new()).index, last.index + 1);
+        epoch.use_up(GroupId { time: 0, index: 100, ..last });
+        assert_eq!(epoch.before_new(), last);
+    }
+
+    #[test]
+    fn rings_of_several_lives_have_different_times() {
+        // The low bits of the number differ from life to life, the others count.
+        let numbers = [1 << 20 | 5, 2 << 20 | 5, 1 << 20 | 6, (1 << 43) | 5, (1 << 43) | (1 << 20)];
+        let mut times = numbers.map(|number| time(ring(number, 1)));
+        times.sort_unstable();
+        assert!(times.windows(2).all(|pair| pair[0] != pair[1]));
+    }
 }

@@ -295,13 +295,13 @@ impl<S: Store> Protocol<S> {
                 let origin = self.rank(origin);
                 self.groups.handle_ordered(origin, payload);
             }
-            Output::Configuration { kind: Kind::Transitional, ref members, .. } => {
+            Output::Configuration { kind: Kind::Transitional, ring, ref members, .. } => {
                 let members = self.ranks(members);
                 if self.groups.abandon_exchange() {
                     // What was ordered before is due first.
                     self.held_back = Some(output);
                 } else {
-                    self.groups.handle_transitional(members);
+                    self.groups.handle_transitional(ring, members);
                 }
             }
             Output::Configuration { kind: Kind::Regular, ring, members, .. } => {

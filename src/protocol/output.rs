@@ -74,7 +74,7 @@ pub enum Output<B> {
     Configuration {
         /// Regular and transitional alternate; the first is regular.
         kind: Kind,
-        /// The new ring, or that of a transitional configuration: the one that is being left.
+        /// The new ring; of a transitional configuration, the one that it leads to.
         ring: RingId,
         /// Its daemons, in the configured order.
         members: Vec<DaemonId>,

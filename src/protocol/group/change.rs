@@ -57,17 +57,14 @@ impl<B: Buffer> Groups<B> {
         true
     }
 
-    /// The ring is being left; `members` of it move on together with this daemon.
-    pub(crate) fn handle_transitional(&mut self, members: DaemonSet) {
+    /// The ring is being left for ring `next`; `members` of it move there with this daemon.
+    pub(crate) fn handle_transitional(&mut self, next: RingId, members: DaemonSet) {
         let together = self.component.together.intersection(members);
         self.component.together = together;
         self.phase = Phase::Transitional;
         let leader = together.first().expect("a daemon moves with itself");
         let leader = self.daemons[leader.index()].id;
-        let epoch = Epoch::behind_ring(self.component.base, leader);
-        if !self.epoch.is(&epoch) {
-            self.epoch = epoch;
-        }
+        self.epoch = Epoch::before_ring(next, leader);
         let groups = self.table.iter();
         let lost = groups.filter(|(_, group)| !group.is_changed && group.has_lost(together));
         let lost: Vec<_> = lost.map(|(key, _)| key).collect();

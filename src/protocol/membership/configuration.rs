@@ -70,6 +70,7 @@ impl Plan {
 /// `None` when memory for a message in parts is lacking.
 pub(crate) fn stage<S: Store>(
     old: &Ring<S::Buffer>,
+    new: RingId,
     plan: &Plan,
     daemons: &[DaemonId],
     store: &mut S,
@@ -88,7 +89,7 @@ pub(crate) fn stage<S: Store>(
         Stop::Gap | Stop::Unsafe => {}
     }
     let members = ids(daemons, plan.movers);
-    let (kind, ring, from) = (Kind::Transitional, old.id, old.id);
+    let (kind, ring, from) = (Kind::Transitional, new, old.id);
     (sink.take)(Output::Configuration { kind, ring, members, from });
     sink.phase = Kind::Transitional;
     while delivery.delivered() < plan.high {
