@@ -17,9 +17,10 @@ const TRANSITIONAL_INDEX: i32 = 1 << 30;
 /// A time in which views get ids of one series, the same at all daemons that share a table of
 /// groups.
 ///
-/// Each ring has a series, and so have those who come into it together. No id is in two of them:
-/// rings differ, those who come into one from different sides have different leaders, and both
-/// kinds count in different ranges.
+/// Each ring has a series, and so have those who move to it together. No id is in two of them:
+/// rings differ, those who come to one ring from different ones have different leaders, and both
+/// kinds count in different ranges. (Those who leave one ring are no good to name a series: one
+/// that is thought to move along may move elsewhere, and lead those as well.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Epoch {
     /// Index 0 of it.
@@ -36,7 +37,7 @@ impl Epoch {
         Self { zero, used: 0 }
     }
 
-    /// That of those who come together into `ring`, `leader` the first of them.
+    /// That of those who move to `ring` together, `leader` the first of them.
     pub(crate) fn before_ring(ring: RingId, leader: DaemonId) -> Self {
         let daemon = leader.get().cast_signed();
         let zero = GroupId { daemon, time: time(ring), index: TRANSITIONAL_INDEX };
@@ -53,8 +54,8 @@ impl Epoch {
         GroupId { index: self.used, ..self.zero }
     }
 
-    /// The id that follows `id`: one of this series, because others may have gone on from `id` with
-    /// what was delivered to them alone before the ring ended.
+    /// The id that follows `id`, of this series: a group that has an older one, because no change of
+    /// the configuration concerned it, may be elsewhere too and go on from there.
     pub(crate) fn next(&self, id: GroupId) -> GroupId {
         let id = if self.contains(id) { id } else { self.before_new() };
         GroupId { index: id.index.wrapping_add(1), ..id }
@@ -68,7 +69,9 @@ impl Epoch {
     }
 
     fn contains(&self, id: GroupId) -> bool {
-        (id.daemon, id.time) == (self.zero.daemon, self.zero.time) && id.index >= self.zero.index
+        let is_between = |id: GroupId| id.index >= TRANSITIONAL_INDEX;
+        let (zero, is_same) = (self.zero, is_between(id) == is_between(self.zero));
+        (id.daemon, id.time) == (zero.daemon, zero.time) && is_same
     }
 }
 
@@ -83,40 +86,22 @@ fn time(ring: RingId) -> i32 {
 mod tests {
     use super::*;
 
-    fn ring(number: u64, leader: u32) -> RingId {
-        RingId { number, leader: DaemonId::new(leader) }
-    }
-
     #[test]
-    fn nobody_counts_on_from_an_id_that_others_may_have_used() {
-        // One daemon delivered the last join of the old ring, the other one never got it.
-        let old = Epoch::of_ring(ring(7 << 20, 1));
-        let common = old.next(old.before_new());
-        let ahead = old.next(common);
-        let behind = Epoch::of_ring(ring(8 << 20, 1)).next(common);
-        assert_ne!(ahead, behind);
-        // Who leads those who move on is the same, where they move is not.
-        let one = Epoch::before_ring(ring(8 << 20, 1), DaemonId::new(2));
-        let other = Epoch::before_ring(ring(9 << 20, 1), DaemonId::new(2));
-        assert_ne!(one.next(common), other.next(common));
-    }
-
-    #[test]
-    fn ids_of_groups_that_are_no_more_do_not_come_back() {
-        let mut epoch = Epoch::of_ring(ring(7, 1));
-        let last = epoch.next(epoch.next(epoch.before_new()));
-        epoch.use_up(last);
-        assert_eq!(epoch.next(epoch.before_new()).index, last.index + 1);
-        epoch.use_up(GroupId { time: 0, index: 100, ..last });
-        assert_eq!(epoch.before_new(), last);
-    }
-
-    #[test]
-    fn rings_of_several_lives_have_different_times() {
-        // The low bits of the number differ from life to life, the others count.
-        let numbers = [1 << 20 | 5, 2 << 20 | 5, 1 << 20 | 6, (1 << 43) | 5, (1 << 43) | (1 << 20)];
-        let mut times = numbers.map(|number| time(ring(number, 1)));
-        times.sort_unstable();
-        assert!(times.windows(2).all(|pair| pair[0] != pair[1]));
+    fn those_who_go_separate_ways_never_give_out_the_same_id() {
+        let leader = DaemonId::new(2);
+        let ring = |number| RingId { number, leader };
+        // A daemon that others take along may go elsewhere itself, and lead both.
+        let (here, there) =
+            (Epoch::before_ring(ring(7), leader), Epoch::before_ring(ring(9), leader));
+        let settled = [Epoch::of_ring(ring(7)), Epoch::of_ring(ring(9))];
+        // A group that no change concerned has an id of long ago, wherever it is.
+        let old = Epoch::of_ring(ring(3)).first();
+        let all = [here, there, settled[0], settled[1]];
+        let mut ids: Vec<GroupId> = all.iter().map(|epoch| epoch.next(old)).collect();
+        ids.extend(all.iter().map(|epoch| epoch.next(epoch.next(old))));
+        ids.push(old);
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 9);
     }
 }

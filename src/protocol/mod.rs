@@ -301,7 +301,7 @@ impl<S: Store> Protocol<S> {
                     // What was ordered before is due first.
                     self.held_back = Some(output);
                 } else {
-                    self.groups.handle_transitional(ring, members);
+                    self.groups.handle_transitional(members, ring);
                 }
             }
             Output::Configuration { kind: Kind::Regular, ring, members, .. } => {

@@ -57,14 +57,13 @@ impl<B: Buffer> Groups<B> {
         true
     }
 
-    /// The ring is being left for ring `next`; `members` of it move there with this daemon.
-    pub(crate) fn handle_transitional(&mut self, next: RingId, members: DaemonSet) {
+    /// The ring is being left; `members` of it move on together with this daemon to ring `next`.
+    pub(crate) fn handle_transitional(&mut self, members: DaemonSet, next: RingId) {
         let together = self.component.together.intersection(members);
         self.component.together = together;
         self.phase = Phase::Transitional;
         let leader = together.first().expect("a daemon moves with itself");
-        let leader = self.daemons[leader.index()].id;
-        self.epoch = Epoch::before_ring(next, leader);
+        self.epoch = Epoch::before_ring(next, self.daemons[leader.index()].id);
         let groups = self.table.iter();
         let lost = groups.filter(|(_, group)| !group.is_changed && group.has_lost(together));
         let lost: Vec<_> = lost.map(|(key, _)| key).collect();

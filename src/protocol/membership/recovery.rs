@@ -86,9 +86,13 @@ impl<B: Buffer> Recovery<B> {
         if !self.asked.is_empty() {
             return;
         }
-        let new = self.attempt.ring();
-        let daemons = &scope.cx.daemons;
-        self.staged = configuration::stage(&self.old, new, &self.plan, daemons, scope.store);
+        self.staged = configuration::stage(
+            &self.old,
+            self.attempt.ring(),
+            &self.plan,
+            &scope.cx.daemons,
+            scope.store,
+        );
         self.memory_at = None;
         if self.staged.is_none() {
             self.memory_at = Some(scope.now + scope.cx.timing.memory);
