@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::base::buffer::HeapBuffer;
 use crate::base::limits::{BODY_BYTES_MAX, DESTINATIONS_MAX, GROUP_NAME_BYTES};
-use crate::base::{
-    DaemonName, GroupName, PrivateGroup, Request, Service, SessionId, SessionName,
-};
+use crate::base::{DaemonName, GroupName, PrivateGroup, Request, Service, SessionId, SessionName};
 
 use super::checker::trace::{Ask, SessionEvent};
 use super::payload::{content, filler};
@@ -325,7 +323,8 @@ impl Clients {
         let (&id, session) = all.find(|(_, s)| s.echo == Echo::Wanted && !s.held)?;
         let own = session.address.to_name();
         let (event, request) = self.send(id, Service::Agreed, false, vec![own], 0);
-        if let (SessionEvent::Send { n, .. }, Some(session)) = (&event, self.sessions.get_mut(&id)) {
+        if let (SessionEvent::Send { n, .. }, Some(session)) = (&event, self.sessions.get_mut(&id))
+        {
             session.echo = Echo::Sent(*n);
         }
         Some((id, event, request))

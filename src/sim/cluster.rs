@@ -8,8 +8,8 @@ use crate::base::buffer::HeapBuffer;
 use crate::base::{DaemonId, Instant, PrivateGroup, RingId, Service};
 
 use super::checker::trace::{
-    Content, DaemonEvent, DaemonLog, Ending, Entry, Life, MessageId, Place, SessionEvent, SessionLog,
-    Trace,
+    Content, DaemonEvent, DaemonLog, Ending, Entry, Life, MessageId, Place, SessionEvent,
+    SessionLog, Trace,
 };
 use super::clients::daemon_name;
 use super::core::{Channel, Core, Output, Placement, Setup, Transmit, Tuning};
@@ -582,9 +582,10 @@ impl<C: Core> Cluster<C> {
     fn taken(&mut self, host: usize, place: Place, content: Content) -> DaemonEvent {
         let nobody = Life { daemon: DaemonId::new(0), incarnation: 0 };
         let unknown = (MessageId { origin: nobody, n: 0 }, None);
-        let (message, submit) = self.places.get_mut(&place).map_or(unknown, |(message, submit)| {
-            (*message, submit.take())
-        });
+        let (message, submit) = self
+            .places
+            .get_mut(&place)
+            .map_or(unknown, |(message, submit)| (*message, submit.take()));
         if let Some((log, entry)) = submit {
             let event = DaemonEvent::Submit { message, content };
             self.trace.daemons[log].entries[entry].event = event;

@@ -103,12 +103,14 @@ impl Grouped {
                         for &target in targets {
                             self.clients.gets(target, &event);
                             let session = self.clients.address(target);
-                            self.outputs.push_back(Output::Session { session, event: event.clone() });
+                            self.outputs
+                                .push_back(Output::Session { session, event: event.clone() });
                         }
                     }
                     Delivery::Ended { session } => {
                         let session = self.clients.ends(session);
-                        self.outputs.push_back(Output::Session { session, event: SessionEvent::End });
+                        self.outputs
+                            .push_back(Output::Session { session, event: SessionEvent::End });
                     }
                     Delivery::Hold { session } => self.clients.hold(session, true),
                     Delivery::Release { session } => self.clients.hold(session, false),
