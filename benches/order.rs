@@ -6,6 +6,7 @@
 
 mod cluster;
 
+use std::collections::VecDeque;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,7 @@ use madrigal::mem::{Pool, PoolOptions};
 use madrigal::protocol::options::Options;
 use madrigal::wire::data::{DATA_HEADER_BYTES, PART_HEADER_BYTES};
 use madrigal::wire::header::Envelope;
-use madrigal::wire::list::List;
-use madrigal::wire::token::{Ranges, Token};
+use madrigal::wire::token::{Ranges, TokenHeader};
 
 use cluster::{CLUSTER, Cluster};
 
@@ -36,6 +36,10 @@ struct Meter {
     runs: bool,
     time: Duration,
     units: u64,
+    /// The time up to the last round.
+    before: Duration,
+    /// Nanoseconds of a unit in the round that was disturbed least.
+    best_ns: Option<f64>,
 }
 
 impl Meter {
@@ -48,8 +52,14 @@ impl Meter {
         result
     }
 
-    fn units(&mut self, units: u64) {
-        self.units += if self.runs { units } else { 0 };
+    /// Ends a round of so many units.
+    fn round(&mut self, units: u64) {
+        if self.runs {
+            self.units += units;
+            let ns = (self.time - self.before).as_nanos() as f64 / units as f64;
+            self.best_ns = Some(self.best_ns.map_or(ns, |best| best.min(ns)));
+            self.before = self.time;
+        }
     }
 }
 
@@ -69,24 +79,21 @@ fn pool() -> Pool {
 fn visits(meter: &mut Meter, daemons: usize, rounds: u64) {
     let mut cluster = Cluster::formed(daemons, &Options::default(), pool);
     let (now, daemon) = (cluster.now, &mut cluster.daemons[1]);
-    let mut lags = List::default();
-    (0..daemons).for_each(|_| assert!(lags.push(0)));
-    let mut token = Token {
+    let mut token = TokenHeader {
         ring: daemon.order.ring().expect("it runs"),
         hop: 1 << 32,
         to: Rank::new(1).expect("a rank"),
         tour: u8::MAX,
         seq: Seq::ZERO,
         flow: 0,
-        lags,
-        missing: Ranges::default(),
     };
     let envelope = Envelope { cluster: CLUSTER, sender: Rank::new(0).expect("a rank") };
     for round in 0..=rounds {
         meter.runs = round > 0;
         let next = |_| {
             token.hop += daemons as u64;
-            token.emit(envelope, &mut Heap).and_then(|token| daemon.store.copy(token.as_ref()))
+            let lags = std::iter::repeat_n(0, daemons);
+            token.emit(lags, &Ranges::default(), envelope, &mut daemon.store)
         };
         let tokens: Vec<_> = (0..TURN_MESSAGES).filter_map(next).collect();
         let before = daemon.count(Counter::TokenVisits);
@@ -99,7 +106,7 @@ fn visits(meter: &mut Meter, daemons: usize, rounds: u64) {
         });
         let visits = daemon.count(Counter::TokenVisits) - before;
         assert_eq!(visits, TURN_MESSAGES as u64);
-        meter.units(visits);
+        meter.round(visits);
         daemon.forget_sent();
     }
 }
@@ -143,7 +150,7 @@ fn load<S: Store>(
             rotate(meter, part, &mut cluster, &payload);
         }
         let daemon = &cluster.daemons[1];
-        meter.units(match part {
+        meter.round(match part {
             Part::Sent | Part::Accepted => daemon.count(Counter::PacketsReceived) - packets,
             Part::Delivered | Part::Ring => daemon.messages - messages,
         });
@@ -175,17 +182,22 @@ fn rotate<S: Store>(meter: &mut Meter, part: Part, cluster: &mut Cluster<S>, pay
     }
 }
 
-/// What storing the bytes of a full packet costs, which no design avoids.
+/// What storing the bytes of a full packet costs, which no design avoids: packets are kept for a
+/// rotation or two.
 fn copies(meter: &mut Meter, rounds: u64) {
     let (mut pool, bytes) = (pool(), vec![7; Options::default().datagram_bytes]);
-    for round in 0..=rounds {
-        meter.runs = round > 0;
+    let mut kept = VecDeque::with_capacity(2 * TURN_MESSAGES);
+    for round in 0..rounds + 4 {
+        meter.runs = round >= 4;
         meter.run(|| {
             for _ in 0..TURN_MESSAGES {
-                black_box(pool.copy(black_box(&bytes)));
+                if kept.len() == kept.capacity() {
+                    kept.pop_front();
+                }
+                kept.push_back(pool.copy(black_box(&bytes)));
             }
         });
-        meter.units(TURN_MESSAGES as u64);
+        meter.round(TURN_MESSAGES as u64);
     }
 }
 
@@ -195,7 +207,7 @@ fn formations(meter: &mut Meter, daemons: usize, rounds: u64) {
     for _ in 0..rounds {
         let mut cluster = Cluster::new(daemons, &Options::default(), pool);
         meter.run(|| cluster.form());
-        meter.units(1);
+        meter.round(1);
     }
 }
 
@@ -259,7 +271,7 @@ fn main() {
             let Some((name, run)) = SCENARIOS.get(index) else { return };
             let mut meter = Meter::default();
             run(&mut meter, rounds);
-            println!("{} {name}", meter.units);
+            println!("{} {:.1} {name}", meter.units, meter.best_ns.unwrap_or_default());
         }
         _ => {
             let mut criterion = Criterion::default().configure_from_args();

@@ -157,6 +157,13 @@ impl Tally {
         self.0[counter as usize] += n;
     }
 
+    /// Counts all that `other` has counted.
+    pub fn absorb(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine += theirs;
+        }
+    }
+
     /// The count so far.
     pub fn get(&self, counter: Counter) -> u64 {
         self.0[counter as usize]
@@ -211,6 +218,8 @@ pub enum GatherReason {
     Found(DaemonId),
     /// The attempt to form a ring made no progress.
     Stuck,
+    /// The daemon goes over to another configuration of its cluster.
+    Reload,
 }
 
 /// Why a session ended.

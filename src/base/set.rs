@@ -124,7 +124,7 @@ impl DaemonSet {
     }
 
     /// All of it in the configured order.
-    pub fn iter(self) -> impl Iterator<Item = Rank> {
+    pub fn iter(self) -> impl Iterator<Item = Rank> + Clone {
         let mut rest = self;
         std::iter::from_fn(move || {
             let first = rest.first()?;

@@ -1,5 +1,6 @@
-//! A list in place, for fields that repeat: parsing allocates nothing.
+//! Lists for fields that repeat: in place, or as they stand in a packet. Neither allocates.
 
+use std::marker::PhantomData;
 use std::ops::Deref;
 
 /// Up to `N` values.
@@ -46,7 +47,65 @@ impl<T, const N: usize> Deref for List<T, N> {
     }
 }
 
+impl<T: Copy + Default, const N: usize> FromIterator<T> for List<T, N> {
+    /// What fits of `items`.
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
+        let mut list = Self::default();
+        for item in items {
+            if !list.push(item) {
+                break;
+            }
+        }
+        list
+    }
+}
+
 impl<T: std::fmt::Debug, const N: usize> std::fmt::Debug for List<T, N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// What a list in a packet is of: any bytes are one.
+pub trait Item: Copy {
+    /// Bytes of one.
+    const BYTES: usize;
+
+    /// Reads one from as many bytes.
+    fn read(bytes: &[u8]) -> Self;
+}
+
+/// A list as it stands in a packet, read where it is used: most of a token is never moved.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Listed<'a, T> {
+    bytes: &'a [u8],
+    of: PhantomData<T>,
+}
+
+impl<'a, T: Item + 'a> Listed<'a, T> {
+    /// The list that `bytes` are, which are whole items.
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        assert!(bytes.len().is_multiple_of(T::BYTES));
+        Self { bytes, of: PhantomData }
+    }
+
+    /// How many there are.
+    pub fn len(self) -> usize {
+        self.bytes.len() / T::BYTES
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// All of them, in order.
+    pub fn iter(self) -> impl ExactSizeIterator<Item = T> + 'a {
+        self.bytes.chunks_exact(T::BYTES).map(T::read)
+    }
+}
+
+impl<T: Item + std::fmt::Debug> std::fmt::Debug for Listed<'_, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.iter()).finish()
     }

@@ -9,25 +9,24 @@ use super::join::{Contact, Goodbye, Join};
 use super::token::{Notice, RepairRequest, Token, TokenRequest};
 
 /// A packet of this cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(clippy::large_enum_variant, reason = "lives on the stack while one packet is handled")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
     /// Messages with a place in the order.
     Data(Data<'a>),
     /// The token.
-    Token(Token),
+    Token(Token<'a>),
     /// A wish for the token.
     TokenRequest(TokenRequest),
     /// What its sender has received.
     Notice(Notice),
     /// A wish for packets that were missed.
-    RepairRequest(RepairRequest),
+    RepairRequest(RepairRequest<'a>),
     /// A daemon looks for a configuration.
     Join(Join),
     /// A daemon is in a ring.
     Presence(Contact),
     /// A configuration has been agreed on.
-    Commit(Commit),
+    Commit(Box<Commit>),
     /// What its sender has of its old ring.
     Exchange(Exchange<'a>),
     /// Its sender has all it needs.
@@ -51,7 +50,7 @@ pub fn parse(cluster: u64, packet: &[u8]) -> Result<(Rank, Packet<'_>), Reject> 
         PacketKind::RepairRequest => RepairRequest::parse(body).map(Packet::RepairRequest),
         PacketKind::Join => Join::parse(body).map(Packet::Join),
         PacketKind::Presence => Contact::parse(body).map(Packet::Presence),
-        PacketKind::Commit => Commit::parse(body).map(Packet::Commit),
+        PacketKind::Commit => Commit::parse(body).map(Box::new).map(Packet::Commit),
         PacketKind::Exchange => Exchange::parse(body).map(Packet::Exchange),
         PacketKind::Done => Done::parse(body).map(Packet::Done),
         PacketKind::Goodbye => Goodbye::parse(body).map(Packet::Goodbye),

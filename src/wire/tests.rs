@@ -9,7 +9,7 @@ use super::header::{Envelope, PacketKind};
 use super::join::{Contact, Goodbye, Join};
 use super::list::List;
 use super::packet::{Packet, parse};
-use super::token::{Notice, Ranges, RepairRequest, SeqRange, Token, TokenRequest};
+use super::token::{Notice, Ranges, SeqRange, TokenHeader, TokenRequest, emit_repair_request};
 use crate::base::buffer::{Heap, HeapBuffer};
 use crate::base::limits::{DAEMONS_MAX, PEER_DATAGRAM_BYTES_MIN};
 use crate::base::{DaemonId, DaemonSet, Rank, RingId, Seq, Service};
@@ -79,8 +79,13 @@ proptest! {
         lags in vec(any::<u32>(), 0..=DAEMONS_MAX), missing in ranges(),
     ) {
         let to = Rank::new(to).unwrap();
-        let token = Token { ring, hop, to, tour, seq, flow, lags: list(lags), missing };
-        read(token.emit(envelope(), &mut Heap), |read| assert_eq!(read, Packet::Token(token)));
+        let header = TokenHeader { ring, hop, to, tour, seq, flow };
+        let packet = header.emit(lags.iter().copied(), &missing, envelope(), &mut Heap);
+        read(packet, |read| {
+            let Packet::Token(token) = read else { panic!("{read:?}") };
+            assert_eq!(token.header, header);
+            assert!(token.lags.iter().eq(lags) && token.missing.iter().eq(missing.iter().copied()));
+        });
     }
 
     #[test]
@@ -93,9 +98,10 @@ proptest! {
         read(request.emit(envelope(), &mut Heap), |read| {
             assert_eq!(read, Packet::TokenRequest(request));
         });
-        let request = RepairRequest { ring, missing };
-        read(request.emit(envelope(), &mut Heap), |read| {
-            assert_eq!(read, Packet::RepairRequest(request));
+        read(emit_repair_request(ring, &missing, envelope(), &mut Heap), |read| {
+            let Packet::RepairRequest(request) = read else { panic!("{read:?}") };
+            assert_eq!(request.ring, ring);
+            assert!(request.missing.iter().eq(missing.iter().copied()));
         });
     }
 
@@ -112,7 +118,9 @@ proptest! {
         let members = DaemonSet::first_ranks(incarnations.len());
         let members = if incarnations.is_empty() { DaemonSet::EMPTY } else { members };
         let commit = Commit { ring, members, incarnations: list(incarnations) };
-        read(commit.emit(envelope(), &mut Heap), |read| assert_eq!(read, Packet::Commit(commit)));
+        read(commit.emit(envelope(), &mut Heap), |read| {
+            assert_eq!(read, Packet::Commit(Box::new(commit)));
+        });
         let done = Done { ring, seen };
         read(done.emit(envelope(), &mut Heap), |read| assert_eq!(read, Packet::Done(done)));
         let goodbye = Goodbye { incarnation: contact.incarnation };

@@ -1,11 +1,11 @@
 //! The token, and what is said about it and about missing packets outside of it.
 
-use crate::base::limits::{DAEMONS_MAX, REPAIR_RANGES_MAX};
+use crate::base::limits::{DAEMONS_MAX, PEER_DATAGRAM_BYTES_MIN, REPAIR_RANGES_MAX};
 use crate::base::{Rank, RingId, Seq, Store};
 
 use super::codec::{Reader, Writer};
 use super::header::{Envelope, HEADER_BYTES, PacketKind};
-use super::list::List;
+use super::list::{Item, List, Listed};
 
 /// A run of packets: `len` of them from `start` on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,9 +27,9 @@ impl SeqRange {
 /// Runs of packets that somebody misses.
 pub type Ranges = List<SeqRange, REPAIR_RANGES_MAX>;
 
-/// The token: who holds it may send.
+/// The token: who holds it may send. Its fields, without what differs from daemon to daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Token {
+pub struct TokenHeader {
     /// Its ring.
     pub ring: RingId,
     /// Counts the times it was passed on, so that a copy is known as one.
@@ -42,31 +42,50 @@ pub struct Token {
     pub seq: Seq,
     /// Bytes sent during the last rotation.
     pub flow: u32,
-    /// For each daemon of the ring, in order: how far its aru is behind `seq`.
-    pub lags: List<u32, DAEMONS_MAX>,
-    /// What is missing somewhere.
-    pub missing: Ranges,
+}
+
+/// A token as it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token<'a> {
+    /// Fields.
+    pub header: TokenHeader,
+    /// For each daemon of the ring, in order: how far its aru is behind `seq`. At most
+    /// [`DAEMONS_MAX`].
+    pub lags: Listed<'a, u32>,
+    /// What is missing somewhere. At most [`REPAIR_RANGES_MAX`].
+    pub missing: Listed<'a, SeqRange>,
 }
 
 // The fullest token fits a datagram.
 const _: () = assert!(
-    HEADER_BYTES + TOKEN_FIELDS_BYTES + 4 * DAEMONS_MAX + RANGE_BYTES * REPAIR_RANGES_MAX
-        <= crate::base::limits::PEER_DATAGRAM_BYTES_MIN
+    HEADER_BYTES + TOKEN_FIELDS_BYTES + 4 * DAEMONS_MAX + SeqRange::BYTES * REPAIR_RANGES_MAX
+        <= PEER_DATAGRAM_BYTES_MIN
 );
 
 const TOKEN_FIELDS_BYTES: usize = 12 + 8 + 1 + 1 + 8 + 4 + 1 + 1;
-const RANGE_BYTES: usize = 12;
 
-fn parse_ranges(from: &mut Reader<'_>, count: u8) -> Option<Ranges> {
-    let mut ranges = Ranges::default();
-    for _ in 0..count {
-        let range = SeqRange { start: from.seq()?, len: from.u32()? };
-        let is_sane = range.start > Seq::ZERO && range.len > 0;
-        if !is_sane || !ranges.push(range) {
-            return None;
-        }
+impl Item for u32 {
+    const BYTES: usize = 4;
+
+    fn read(bytes: &[u8]) -> Self {
+        bytes.first_chunk().copied().map_or(0, Self::from_le_bytes)
     }
-    Some(ranges)
+}
+
+impl Item for SeqRange {
+    const BYTES: usize = 8 + 4;
+
+    fn read(bytes: &[u8]) -> Self {
+        let mut from = Reader::new(bytes);
+        Self { start: from.seq().unwrap_or_default(), len: from.u32().unwrap_or_default() }
+    }
+}
+
+fn parse_ranges<'a>(from: &mut Reader<'a>, count: u8) -> Option<Listed<'a, SeqRange>> {
+    let count = usize::from(count);
+    let ranges = Listed::<SeqRange>::new(from.bytes(count * SeqRange::BYTES)?);
+    let are_sane = ranges.iter().all(|range| range.start > Seq::ZERO && range.len > 0);
+    (count <= REPAIR_RANGES_MAX && are_sane).then_some(ranges)
 }
 
 fn emit_ranges(to: &mut Writer<'_>, ranges: &[SeqRange]) {
@@ -76,27 +95,36 @@ fn emit_ranges(to: &mut Writer<'_>, ranges: &[SeqRange]) {
     }
 }
 
-impl Token {
-    pub(super) fn parse(body: &[u8]) -> Option<Self> {
+impl<'a> Token<'a> {
+    pub(super) fn parse(body: &'a [u8]) -> Option<Self> {
         let mut from = Reader::new(body);
         let (ring, hop) = (from.ring()?, from.u64()?);
         let to = Rank::new(usize::from(from.u8()?))?;
         let (tour, seq, flow) = (from.u8()?, from.seq()?, from.u32()?);
-        let (daemons, runs) = (from.u8()?, from.u8()?);
-        let mut lags = List::default();
-        for _ in 0..daemons {
-            if !lags.push(from.u32()?) {
-                return None;
-            }
+        let (daemons, runs) = (usize::from(from.u8()?), from.u8()?);
+        if daemons > DAEMONS_MAX {
+            return None;
         }
+        let lags = Listed::new(from.bytes(daemons * u32::BYTES)?);
         let missing = parse_ranges(&mut from, runs)?;
         from.end()?;
-        Some(Self { ring, hop, to, tour, seq, flow, lags, missing })
+        let header = TokenHeader { ring, hop, to, tour, seq, flow };
+        Some(Self { header, lags, missing })
     }
+}
 
-    /// Stores the packet; `None` when the store is exhausted.
-    pub fn emit<S: Store>(&self, envelope: Envelope, store: &mut S) -> Option<S::Buffer> {
-        let lists = 4 * self.lags.len() + RANGE_BYTES * self.missing.len();
+impl TokenHeader {
+    /// Stores the packet with these lists; `None` when the store is exhausted.
+    pub fn emit<S: Store>(
+        &self,
+        lags: impl Iterator<Item = u32> + Clone,
+        missing: &Ranges,
+        envelope: Envelope,
+        store: &mut S,
+    ) -> Option<S::Buffer> {
+        let daemons = lags.clone().count();
+        assert!(daemons <= DAEMONS_MAX, "a token has a lag for each daemon");
+        let lists = u32::BYTES * daemons + SeqRange::BYTES * missing.len();
         envelope.seal(store, PacketKind::Token, TOKEN_FIELDS_BYTES + lists, |body| {
             let mut to = Writer::new(body);
             to.ring(self.ring);
@@ -105,12 +133,10 @@ impl Token {
             to.u8(self.tour);
             to.seq(self.seq);
             to.u32(self.flow);
-            to.u8(self.lags.len() as u8);
-            to.u8(self.missing.len() as u8);
-            for &lag in self.lags.iter() {
-                to.u32(lag);
-            }
-            emit_ranges(&mut to, &self.missing);
+            to.u8(daemons as u8);
+            to.u8(missing.len() as u8);
+            lags.for_each(|lag| to.u32(lag));
+            emit_ranges(&mut to, missing);
             to.end();
         })
     }
@@ -181,31 +207,36 @@ impl Notice {
 
 /// A daemon misses packets and asks one that has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RepairRequest {
+pub struct RepairRequest<'a> {
     /// Ring of the packets.
     pub ring: RingId,
     /// Which.
-    pub missing: Ranges,
+    pub missing: Listed<'a, SeqRange>,
 }
 
-impl RepairRequest {
-    pub(super) fn parse(body: &[u8]) -> Option<Self> {
+impl<'a> RepairRequest<'a> {
+    pub(super) fn parse(body: &'a [u8]) -> Option<Self> {
         let mut from = Reader::new(body);
         let (ring, runs) = (from.ring()?, from.u8()?);
         let missing = parse_ranges(&mut from, runs)?;
         from.end()?;
         Some(Self { ring, missing })
     }
+}
 
-    /// Stores the packet; `None` when the store is exhausted.
-    pub fn emit<S: Store>(&self, envelope: Envelope, store: &mut S) -> Option<S::Buffer> {
-        let len = 12 + 1 + RANGE_BYTES * self.missing.len();
-        envelope.seal(store, PacketKind::RepairRequest, len, |body| {
-            let mut to = Writer::new(body);
-            to.ring(self.ring);
-            to.u8(self.missing.len() as u8);
-            emit_ranges(&mut to, &self.missing);
-            to.end();
-        })
-    }
+/// Stores a repair request; `None` when the store is exhausted.
+pub fn emit_repair_request<S: Store>(
+    ring: RingId,
+    missing: &Ranges,
+    envelope: Envelope,
+    store: &mut S,
+) -> Option<S::Buffer> {
+    let len = 12 + 1 + SeqRange::BYTES * missing.len();
+    envelope.seal(store, PacketKind::RepairRequest, len, |body| {
+        let mut to = Writer::new(body);
+        to.ring(ring);
+        to.u8(missing.len() as u8);
+        emit_ranges(&mut to, missing);
+        to.end();
+    })
 }

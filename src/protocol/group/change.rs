@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::{Buffer, DaemonSet, GroupName, Rank, RingId};
-use crate::protocol::configuration::Epoch;
+use crate::protocol::configuration::{Daemon, Epoch};
 use crate::wire::ordered::{Component, State};
 
 use super::Groups;
@@ -80,6 +80,17 @@ impl<B: Buffer> Groups<B> {
         }
         self.known = self.component.together;
         self.phase = Phase::Exchange(Exchange::new(ring, members, self.component, self.me));
+    }
+
+    /// The cluster has other daemons from now on. This one is alone in its ring, under the name
+    /// that it had; a first ring of the new cluster follows.
+    pub(crate) fn handle_reload(&mut self, daemons: Vec<Daemon>, me: Rank) {
+        assert!(self.is_settled() && self.component.together == DaemonSet::only(self.me));
+        self.table.rename_daemon(self.me, me);
+        self.component.together = DaemonSet::only(me);
+        self.known = self.component.together;
+        (self.daemons, self.me) = (daemons, me);
+        self.directory.invalidate();
     }
 
     /// What this daemon is to put into the order next, ahead of everything else.

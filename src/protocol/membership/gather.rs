@@ -218,7 +218,7 @@ impl<B: Buffer> Gather<B> {
         if self.proposal.first() != Some(cx.me) {
             return Next::Stay;
         }
-        Next::Commit(self.commit(cx))
+        Next::Commit(Box::new(self.commit(cx)))
     }
 
     fn commit(&self, cx: &Context<B>) -> Commit {

@@ -42,8 +42,7 @@ pub(crate) enum State<B> {
 }
 
 /// What follows from an input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "lives on the stack while one input is handled")]
+#[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Next {
     /// The state stays.
@@ -53,7 +52,7 @@ pub(crate) enum Next {
     /// Look for a ring, and look at the input again there.
     GatherWith(GatherReason),
     /// Take part in an attempt.
-    Commit(wire::commit::Commit),
+    Commit(Box<wire::commit::Commit>),
     /// Everybody's part is known.
     Recover,
     /// Everybody is done.
@@ -121,9 +120,9 @@ impl<B: Buffer> State<B> {
     ) -> Next {
         match packet {
             Packet::Data(data) => self.on_data(from, data, bytes, scope),
-            Packet::Token(token) if self.takes_part(from, token.ring) => match self {
+            Packet::Token(token) if self.takes_part(from, token.header.ring) => match self {
                 Self::Operational(s) => {
-                    s.rotation.on_token(from, *token, scope);
+                    s.rotation.on_token(from, token, scope);
                     Next::Stay
                 }
                 Self::Recovery(_) => Next::InstallWith,
@@ -168,7 +167,7 @@ impl<B: Buffer> State<B> {
                 Self::Commit(_) | Self::Recovery(_) | Self::Stopped => Next::Stay,
             },
             Packet::Commit(commit) => match self {
-                Self::Gather(s) if s.agrees(commit, scope.cx) => Next::Commit(*commit),
+                Self::Gather(s) if s.agrees(commit, scope.cx) => Next::Commit(commit.clone()),
                 Self::Gather(_) => stale(scope),
                 // The leader repeats itself, or was not there when this was decided.
                 Self::Operational(_) | Self::Commit(_) | Self::Recovery(_) | Self::Stopped => {
@@ -347,7 +346,7 @@ impl<B: Buffer> State<B> {
                 state.enter_gather(reason, scope)
             }
             (Next::Commit(commit), Self::Gather(s)) => {
-                let commit = Commit::new(s, commit, scope);
+                let commit = Commit::new(s, *commit, scope);
                 let next = commit.conclude();
                 Self::Commit(commit).enter(next, scope)
             }

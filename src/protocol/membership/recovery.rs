@@ -4,7 +4,7 @@
 use crate::base::limits::REPAIR_PACKETS_MAX;
 use crate::base::{Buffer, Counter, DaemonSet, Instant, Rank, Seq, Store};
 use crate::wire::commit::Done;
-use crate::wire::token::{Ranges, RepairRequest};
+use crate::wire::token::{Ranges, emit_repair_request};
 
 use super::super::context::{Context, Scope};
 use super::super::output::Output;
@@ -141,8 +141,8 @@ impl<B: Buffer> Recovery<B> {
         self.tries += 1;
         scope.cx.out.tally.add(Counter::RepairsRequested, self.asked.len() as u64);
         for (holder, missing) in requests {
-            let request = RepairRequest { ring: self.old.id, missing };
-            let packet = request.emit(scope.cx.envelope, scope.store);
+            let ring = self.old.id;
+            let packet = emit_repair_request(ring, &missing, scope.cx.envelope, scope.store);
             scope.cx.send(Some(holder), packet);
         }
     }

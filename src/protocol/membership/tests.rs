@@ -14,7 +14,9 @@ use crate::wire::header::Envelope;
 use crate::wire::join::{Contact, Goodbye, Join};
 use crate::wire::list::List;
 use crate::wire::packet::{Packet, parse};
-use crate::wire::token::{Notice, Ranges, RepairRequest, SeqRange, Token, TokenRequest};
+use crate::wire::token::{
+    Notice, Ranges, SeqRange, TokenHeader, TokenRequest, emit_repair_request,
+};
 
 const CLUSTER: u64 = 7;
 
@@ -177,18 +179,14 @@ impl Daemon {
     }
 
     fn token(&self, ring: RingId) -> HeapBuffer {
-        let mut lags = List::default();
-        (0..3).for_each(|_| assert!(lags.push(0)));
-        let missing = Ranges::default();
-        let (to, seq) = (rank(0), Seq::ZERO);
-        let token = Token { ring, hop: 4, to, tour: 0, seq, flow: 0, lags, missing };
-        token.emit(from(2), &mut Heap).unwrap()
+        let header = TokenHeader { ring, hop: 4, to: rank(0), tour: 0, seq: Seq::ZERO, flow: 0 };
+        header.emit([0; 3].into_iter(), &Ranges::default(), from(2), &mut Heap).unwrap()
     }
 
     fn repair_request(&self, ring: RingId) -> HeapBuffer {
         let mut missing = Ranges::default();
         assert!(missing.push(SeqRange { start: Seq::new(1), len: 1 }));
-        RepairRequest { ring, missing }.emit(from(1), &mut Heap).unwrap()
+        emit_repair_request(ring, &missing, from(1), &mut Heap).unwrap()
     }
 
     fn presence(&mut self, index: usize, ring: RingId, members: DaemonSet) -> HeapBuffer {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::base::{Buffer, Counter, Instant, Rank, Store};
-use crate::wire::token::{Token, TokenRequest};
+use crate::wire::token::{TokenHeader, TokenRequest};
 
 use super::super::context::Scope;
 use super::super::timer::{earlier, is_due};
@@ -14,7 +14,7 @@ use super::rotation::Rotation;
 #[derive(Debug, Default)]
 pub(crate) struct Rest {
     /// It rests here, until then at most.
-    here: Option<(Token, Instant)>,
+    here: Option<(TokenHeader, Instant)>,
     /// It rests with another daemon.
     there: Option<Rank>,
     /// Who asked for it since it was here.
@@ -58,7 +58,7 @@ impl<B: Buffer> Rotation<B> {
     /// Nothing is outstanding: whoever asked for the token gets it, else it rests here.
     pub(super) fn rest_or_grant<S: Store<Buffer = B>>(
         &mut self,
-        mut token: Token,
+        mut token: TokenHeader,
         scope: &mut Scope<'_, S>,
     ) {
         token.flow = 0;

@@ -63,6 +63,14 @@ impl<B: Buffer> Ring<B> {
         self.arus[rank.index()]
     }
 
+    /// How far each daemon of the ring is behind `seq`, in order.
+    pub(crate) fn lags(&self, seq: Seq) -> impl Iterator<Item = u32> + Clone + '_ {
+        self.set.iter().map(move |rank| {
+            let lag = seq.get().saturating_sub(self.aru_of(rank).get());
+            u32::try_from(lag).unwrap_or(u32::MAX)
+        })
+    }
+
     /// Whether this daemon is all there is of the ring.
     pub(crate) fn is_alone(&self) -> bool {
         self.set.len() == 1
@@ -148,10 +156,10 @@ impl<B: Buffer> Ring<B> {
     pub(crate) fn answer<S: Store<Buffer = B>>(
         &self,
         from: Rank,
-        request: &RepairRequest,
+        request: &RepairRequest<'_>,
         scope: &mut Scope<'_, S>,
     ) {
-        let places = repair::places(request.missing, &self.window);
+        let places = repair::places(request.missing.iter().collect(), &self.window);
         for seq in places.take(crate::base::limits::REPAIR_PACKETS_MAX) {
             if let Some(packet) = self.window.get(seq) {
                 scope.cx.out.count(Counter::PacketsRepaired);

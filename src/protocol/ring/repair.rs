@@ -118,6 +118,9 @@ pub(crate) fn answer<B: Buffer>(
     window: &Window<B>,
     mut send: impl FnMut(Seq),
 ) -> usize {
+    if list.is_empty() {
+        return 0;
+    }
     let mut sent = 0;
     let mut rest = Ranges::default();
     for seq in places(*list, window) {
@@ -135,6 +138,9 @@ pub(crate) fn answer<B: Buffer>(
 
 /// Adds what is missing here to the token's list.
 pub(crate) fn request<B: Buffer>(list: &mut Ranges, window: &Window<B>, limit: Seq) -> usize {
+    if window.aru() >= limit {
+        return 0;
+    }
     let listed = *list;
     let is_listed = |seq: Seq| {
         let number = seq.get();

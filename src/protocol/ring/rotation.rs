@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use crate::base::{Buffer, Counter, Instant, Rank, Seq, Store};
 use crate::wire::data::Data;
-use crate::wire::list::List;
-use crate::wire::token::{Notice, Ranges, RepairRequest, Token};
+use crate::wire::token::{Notice, Ranges, Token, TokenHeader, emit_repair_request};
 
 use super::super::context::{Context, Scope};
 use super::super::output::{Channel, To};
@@ -24,7 +23,7 @@ const FAILURE_FACTOR_MAX: u32 = 10;
 
 /// A token on its way, kept until there is a sign that it arrived.
 struct Passed {
-    token: Token,
+    token: TokenHeader,
     repeat_at: Instant,
     wait: Duration,
 }
@@ -35,6 +34,8 @@ pub(crate) struct Rotation<B> {
     pub(super) flow: Flow,
     pub(super) overdue: Overdue,
     pub(super) rest: Rest,
+    /// What the token says is missing somewhere; as it was passed on, when it is not here.
+    pub(super) missing: Ranges,
     /// Packets of the turn at hand that follow the token.
     pub(super) trailing: Vec<B>,
     /// Hop of the token at its last visit.
@@ -66,6 +67,7 @@ impl<B: Buffer> Rotation<B> {
             flow,
             overdue: Overdue::default(),
             rest: Rest::default(),
+            missing: Ranges::default(),
             trailing: Vec::new(),
             visit_hop: 0,
             last_hop: 0,
@@ -83,19 +85,13 @@ impl<B: Buffer> Rotation<B> {
 
     /// Makes the ring's first token, as its leader does.
     pub(crate) fn begin<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
-        let mut lags = List::default();
-        for _ in self.ring.set.iter() {
-            assert!(lags.push(0), "a token has a lag for each daemon");
-        }
-        let token = Token {
+        let token = TokenHeader {
             ring: self.ring.id,
             hop: 1,
             to: scope.cx.me,
             tour: self.ring.set.len() as u8,
             seq: Seq::ZERO,
             flow: 0,
-            lags,
-            missing: Ranges::default(),
         };
         self.visit(token, scope);
     }
@@ -104,14 +100,15 @@ impl<B: Buffer> Rotation<B> {
     pub(crate) fn on_token<S: Store<Buffer = B>>(
         &mut self,
         from: Rank,
-        token: Token,
+        token: &Token<'_>,
         scope: &mut Scope<'_, S>,
     ) {
-        let fits = token.to == scope.cx.me && token.lags.len() == self.ring.set.len();
-        if !fits || token.seq < self.visit_seq {
+        let header = token.header;
+        let fits = header.to == scope.cx.me && token.lags.len() == self.ring.set.len();
+        if !fits || header.seq < self.visit_seq {
             return scope.cx.out.count(Counter::PacketsStale);
         }
-        if token.hop <= self.visit_hop {
+        if header.hop <= self.visit_hop {
             // Whoever repeats it saw no sign that it arrived.
             scope.cx.out.count(Counter::PacketsStale);
             let notice = self.notice();
@@ -121,8 +118,23 @@ impl<B: Buffer> Rotation<B> {
         if let Some(passed_at) = self.passed_at.take() {
             self.round.record(scope.now.since(passed_at));
         }
-        self.on_sign(token.hop, scope.now);
-        self.visit(token, scope);
+        self.on_sign(header.hop, scope.now);
+        self.learn(token);
+        self.visit(header, scope);
+    }
+
+    /// Takes what the token says about everybody.
+    fn learn(&mut self, token: &Token<'_>) {
+        self.missing.truncate(0);
+        for range in token.missing.iter() {
+            assert!(self.missing.push(range), "a token's list is checked");
+        }
+        let seq = token.header.seq;
+        self.ring.window.raise_high(seq);
+        for (rank, lag) in self.ring.set.iter().zip(token.lags.iter()) {
+            let aru = seq.get().saturating_sub(u64::from(lag));
+            self.ring.learn_aru(rank, Seq::new(aru));
+        }
     }
 
     /// A packet of the order.
@@ -179,28 +191,23 @@ impl<B: Buffer> Rotation<B> {
     /// Remembers a token that goes out, and sends it.
     pub(super) fn pass<S: Store<Buffer = B>>(
         &mut self,
-        mut token: Token,
+        mut token: TokenHeader,
         to: Rank,
         scope: &mut Scope<'_, S>,
     ) {
         token.hop += 1;
         token.to = to;
         token.tour = token.tour.saturating_sub(1);
-        token.lags = List::default();
-        for rank in self.ring.set.iter() {
-            let lag = token.seq.get().saturating_sub(self.ring.aru_of(rank).get());
-            let lag = u32::try_from(lag).unwrap_or(u32::MAX);
-            assert!(token.lags.push(lag), "a token has a lag for each daemon");
-        }
         (self.sign_at, self.passed_at) = (scope.now, Some(scope.now));
         let wait = self.patience(scope.cx);
         self.emit_token(&token, scope);
         self.passed = Some(Passed { token, repeat_at: scope.now + wait, wait });
     }
 
-    fn emit_token<S: Store<Buffer = B>>(&self, token: &Token, scope: &mut Scope<'_, S>) {
+    fn emit_token<S: Store<Buffer = B>>(&self, token: &TokenHeader, scope: &mut Scope<'_, S>) {
         let to = To::Daemon(scope.cx.id(token.to));
-        match token.emit(scope.cx.envelope, scope.store) {
+        let lags = self.ring.lags(token.seq);
+        match token.emit(lags, &self.missing, scope.cx.envelope, scope.store) {
             Some(bytes) => scope.cx.out.send(to, Channel::Token, bytes),
             // It will be repeated.
             None => scope.cx.out.count(Counter::PoolExhausted),
@@ -286,8 +293,8 @@ impl<B: Buffer> Rotation<B> {
         let Some(to) = to else { return };
         let asked = missing.iter().map(|range| u64::from(range.len)).sum();
         scope.cx.out.tally.add(Counter::RepairsRequested, asked);
-        let request = RepairRequest { ring: self.ring.id, missing };
-        let packet = request.emit(scope.cx.envelope, scope.store);
+        let ring = self.ring.id;
+        let packet = emit_repair_request(ring, &missing, scope.cx.envelope, scope.store);
         scope.cx.send(Some(to), packet);
     }
 

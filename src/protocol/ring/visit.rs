@@ -1,9 +1,9 @@
 //! One visit of the token.
 
 use crate::base::limits::RING_WINDOW_PACKETS;
-use crate::base::{Buffer, Counter, Seq, Store};
+use crate::base::{Buffer, Counter, Store};
 use crate::wire::data::{DATA_HEADER_BYTES, DataHeader};
-use crate::wire::token::Token;
+use crate::wire::token::TokenHeader;
 
 use super::super::context::Scope;
 use super::repair;
@@ -13,18 +13,17 @@ impl<B: Buffer> Rotation<B> {
     /// Does all that only the holder of the token may do, and passes it on, or lets it rest.
     pub(super) fn visit<S: Store<Buffer = B>>(
         &mut self,
-        mut token: Token,
+        mut token: TokenHeader,
         scope: &mut Scope<'_, S>,
     ) {
         scope.cx.out.count(Counter::TokenVisits);
         self.visit_hop = token.hop;
         self.rest.visited();
-        self.learn(&token);
-        let repaired = self.answer(&mut token, scope);
+        let repaired = self.answer(scope);
         let sent = self.send_new(&mut token, scope);
-        self.request(&mut token, scope);
+        self.request(scope);
         self.visit_seq = token.seq;
-        let is_quiet = repaired == 0 && sent == 0 && token.missing.is_empty();
+        let is_quiet = repaired == 0 && sent == 0 && self.missing.is_empty();
         if is_quiet && token.tour == 0 && self.ring.is_stable() && scope.cx.backlog.is_empty() {
             self.rest_or_grant(token, scope);
         } else {
@@ -39,23 +38,10 @@ impl<B: Buffer> Rotation<B> {
         self.settle(scope);
     }
 
-    /// Takes what the token says about everybody.
-    fn learn(&mut self, token: &Token) {
-        self.ring.window.raise_high(token.seq);
-        for (rank, &lag) in self.ring.set.iter().zip(token.lags.iter()) {
-            let aru = token.seq.get().saturating_sub(u64::from(lag));
-            self.ring.learn_aru(rank, Seq::new(aru));
-        }
-    }
-
     /// Repeats what others miss and this daemon has.
-    fn answer<S: Store<Buffer = B>>(
-        &mut self,
-        token: &mut Token,
-        scope: &mut Scope<'_, S>,
-    ) -> usize {
+    fn answer<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) -> usize {
         let mut own = false;
-        let repaired = repair::answer(&mut token.missing, &self.ring.window, |seq| {
+        let repaired = repair::answer(&mut self.missing, &self.ring.window, |seq| {
             if let Some(packet) = self.ring.window.get(seq) {
                 own |= packet.origin == scope.cx.me;
                 scope.cx.send(None, Some(packet.bytes.clone()));
@@ -70,7 +56,7 @@ impl<B: Buffer> Rotation<B> {
 
     /// Asks for what is missing here. Accelerated ring: what was sent in the round that is just
     /// going on may still be on its way, so only up to the token's seq at its last visit.
-    fn request<S: Store<Buffer = B>>(&mut self, token: &mut Token, scope: &mut Scope<'_, S>) {
+    fn request<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
         let window = &self.ring.window;
         self.overdue.observe(
             scope.now,
@@ -79,7 +65,7 @@ impl<B: Buffer> Rotation<B> {
             scope.cx.options.reorder_allowance,
         );
         let limit = self.overdue.limit().min(self.visit_seq);
-        let asked = repair::request(&mut token.missing, window, limit);
+        let asked = repair::request(&mut self.missing, window, limit);
         scope.cx.out.tally.add(Counter::RepairsRequested, asked as u64);
     }
 
@@ -87,7 +73,7 @@ impl<B: Buffer> Rotation<B> {
     /// the token, the last ones behind it.
     fn send_new<S: Store<Buffer = B>>(
         &mut self,
-        token: &mut Token,
+        token: &mut TokenHeader,
         scope: &mut Scope<'_, S>,
     ) -> usize {
         let window = scope.cx.options.window_packets.min(RING_WINDOW_PACKETS) as u64;
@@ -113,7 +99,7 @@ impl<B: Buffer> Rotation<B> {
     /// Makes the next packet, and keeps it as received. Returns its size.
     fn place_next<S: Store<Buffer = B>>(
         &mut self,
-        token: &mut Token,
+        token: &mut TokenHeader,
         scope: &mut Scope<'_, S>,
     ) -> Option<usize> {
         let cx = &mut *scope.cx;
