@@ -73,6 +73,9 @@ impl Daemon {
                 let join = daemon.join(index, ring_set());
                 daemon.take(&join);
             }
+            // Joins that are here are looked at together.
+            assert!(daemon.order.poll_timeout() <= Some(daemon.now));
+            daemon.order.handle_timeout(daemon.now, &mut Heap);
         }
         assert_eq!(daemon.order.state_name(), "commit");
         daemon.ring = daemon.transmitted().expect("the leader says what was agreed on");
