@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::{io, panic};
 
 use clap::Parser;
+use madrigal::base::{DaemonName, NameError};
 use madrigal::config::{Config, ConfigError, DriverChoice, LogFormat, LogLevel};
 use madrigal::observe::log;
 use madrigal::runtime::{self, RunError, Running, StartError};
@@ -40,6 +41,10 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
+    /// Which daemon of the cluster this one is, whatever the configuration says
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    name: Option<DaemonName>,
+
     /// How to talk to the kernel, whatever the configuration says: auto, io_uring or mio
     #[arg(long, value_name = "DRIVER")]
     driver: Option<DriverChoice>,
@@ -49,11 +54,16 @@ struct Arguments {
     check: bool,
 }
 
+fn name(text: &str) -> Result<DaemonName, NameError> {
+    DaemonName::new(text.as_bytes())
+}
+
 impl Arguments {
     fn config(&self) -> Result<Config, ConfigError> {
+        let default = Config::default();
         let mut config = match &self.config {
-            Some(path) => Config::load(path)?,
-            None => Config::default(),
+            Some(path) => Config::load(path, self.name)?,
+            None => Config { daemon: self.name.unwrap_or(default.daemon), ..default },
         };
         config.cores.driver = self.driver.unwrap_or(config.cores.driver);
         Ok(config)

@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::cluster::cluster;
 use super::error::ConfigError;
 use super::file::{self, Document, Section};
-use super::{AccessList, Auth, Config, Cores, Listen, Log, Memory, Methods, Sessions, UnixSocket};
+use super::{
+    AccessList, Auth, Config, Cores, Host, Listen, Log, Memory, Methods, Sessions, UnixSocket,
+};
 use crate::base::DaemonName;
 use crate::base::limits::{
     CHUNK_BYTES, CLIENT_FRAME_BYTES_MAX, CORES_MAX, CPUS_MAX, DAEMON_NAME_BYTES_MAX,
     LISTEN_ADDRESSES_MAX,
 };
-
-/// Reads a small file; a test's does not touch the disk.
-pub(super) type Read<'r> = &'r dyn Fn(&Path) -> io::Result<String>;
 
 /// Longest directory of the Unix socket: the kernel takes 107 bytes of path in all.
 const UNIX_DIRECTORY_BYTES_MAX: usize = 107 - "/65535".len();
@@ -32,29 +32,30 @@ const MESSAGES_CEILING: usize = 1_000_000_000;
 const BYTES_CEILING: usize = 1 << 40;
 
 /// Reads all sections, and the access file if one is named.
-pub(super) fn config(mut document: Document<'_>, read: Read<'_>) -> Result<Config, ConfigError> {
-    let config = sections(&mut document, read);
+pub(super) fn config(mut document: Document<'_>, host: &Host<'_>) -> Result<Config, ConfigError> {
+    let config = sections(&mut document, host);
     document.finish()?;
     Ok(config)
 }
 
 /// Every key of every section; what is wrong is noted in the document.
-pub(super) fn sections(document: &mut Document<'_>, read: Read<'_>) -> Config {
-    let daemon = daemon(document.section("daemon"));
+pub(super) fn sections(document: &mut Document<'_>, host: &Host<'_>) -> Config {
+    let named = host.name.or(daemon(document.section("daemon")));
+    let (cluster, daemon) = cluster(document.section("cluster"), named, host.is_local);
     let listen = listen(document.section("listen"));
     let sessions = sessions(document.section("sessions"));
     let beside = document.path().parent().unwrap_or(Path::new("")).to_owned();
-    let auth = auth(document.section("auth"), &beside, read);
+    let auth = auth(document.section("auth"), &beside, host.read);
     let cores = cores(document.section("cores"));
     let memory = memory(document.section("memory"), &sessions);
     let log = log(document.section("log"));
-    Config { daemon, listen, sessions, auth, cores, memory, log }
+    Config { daemon, cluster, listen, sessions, auth, cores, memory, log }
 }
 
-fn daemon(mut section: Section<'_, '_>) -> DaemonName {
+fn daemon(mut section: Section<'_, '_>) -> Option<DaemonName> {
     let allowed = format!("a name of 1 to {DAEMON_NAME_BYTES_MAX} characters from `$` to `~`");
-    section.value("name", Config::default().daemon, allowed, |value| {
-        DaemonName::new(file::string(value)?.as_bytes()).ok()
+    section.value("name", None, allowed, |value| {
+        DaemonName::new(file::string(value)?.as_bytes()).ok().map(Some)
     })
 }
 
@@ -122,7 +123,11 @@ fn sessions(mut section: Section<'_, '_>) -> Sessions {
     }
 }
 
-fn auth(mut section: Section<'_, '_>, beside: &Path, read: Read<'_>) -> Auth {
+fn auth(
+    mut section: Section<'_, '_>,
+    beside: &Path,
+    read: &dyn Fn(&Path) -> io::Result<String>,
+) -> Auth {
     let default = Auth::default();
     let allowed = methods(&mut section, "allowed", default.allowed);
     let required = methods(&mut section, "required", default.required);

@@ -6,13 +6,14 @@
 
 mod access;
 mod check;
+mod cluster;
 mod error;
 mod file;
 mod text;
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::base::DaemonName;
 use crate::base::limits::{CONFIG_BYTES_MAX, SESSIONS_MAX};
 
 pub use access::{AccessList, Origin};
+pub use cluster::{Cluster, ClusterDaemon};
 pub use error::{ConfigError, Problem, Problems};
 
 /// Everything that an operator decides about a daemon.
@@ -30,6 +32,8 @@ pub use error::{ConfigError, Problem, Problems};
 pub struct Config {
     /// Name of this daemon, the second half of its clients' addresses. Default `localhost`.
     pub daemon: DaemonName,
+    /// The daemons that it works with.
+    pub cluster: Cluster,
     /// Where clients connect.
     pub listen: Listen,
     /// What clients may use up.
@@ -254,6 +258,7 @@ impl Default for Config {
         let daemon = DaemonName::new(b"localhost").expect("the default name is legal");
         Self {
             daemon,
+            cluster: Cluster::default(),
             listen: Listen::default(),
             sessions: Sessions::default(),
             auth: Auth::default(),
@@ -328,10 +333,11 @@ impl Config {
     ///
     /// [`ConfigError::Unreadable`] where a file cannot be read, [`ConfigError::Invalid`] with all
     /// that is wrong in it.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+    pub fn load(path: &Path, name: Option<DaemonName>) -> Result<Self, ConfigError> {
         let text = read(path)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        Self::parse(&text, path)
+        let document = file::Document::parse(&text, path)?;
+        check::config(document, &Host { read: &read, is_local: &is_local, name })
     }
 
     /// Checks `text` as if it were the content of `path`, and reads the access file that it names.
@@ -341,8 +347,23 @@ impl Config {
     /// [`ConfigError::Invalid`] with all that is wrong in it.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let document = file::Document::parse(text, path)?;
-        check::config(document, &read)
+        check::config(document, &Host { read: &read, is_local: &is_local, name: None })
     }
+}
+
+/// What a configuration depends on besides its text.
+struct Host<'h> {
+    /// Reads a small file; a test's does not touch the disk.
+    read: &'h dyn Fn(&Path) -> io::Result<String>,
+    /// Whether an address is one of this host.
+    is_local: &'h dyn Fn(IpAddr) -> bool,
+    /// Which daemon this one is, if somebody says so.
+    name: Option<DaemonName>,
+}
+
+/// Whether the kernel lets a socket have the address.
+fn is_local(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
 }
 
 /// The text of a file of bounded length.

@@ -27,9 +27,22 @@ impl Config {
     ///
     /// Keys without a value are left out.
     pub fn values(&self) -> Vec<(&'static str, String)> {
-        let Self { daemon, listen, sessions, auth, cores, memory, log } = self;
+        let Self { daemon, cluster, listen, sessions, auth, cores, memory, log } = self;
         let mut values = vec![
             ("daemon.name", quoted(daemon.as_str())),
+            ("cluster.daemons", list(cluster.daemons.iter().map(|d| quoted(&d.to_string())))),
+            (
+                "cluster.multicast",
+                match cluster.multicast {
+                    Some(group) => quoted(&group.to_string()),
+                    None => quoted("none"),
+                },
+            ),
+            ("cluster.port", cluster.port.to_string()),
+            ("cluster.hops", cluster.hops.to_string()),
+            ("cluster.failure_timeout_ms", cluster.failure_timeout.as_millis().to_string()),
+            ("cluster.datagram_bytes", cluster.datagram_bytes.to_string()),
+            ("cluster.receive_bytes", cluster.receive_bytes.to_string()),
             ("listen.port", listen.port.to_string()),
             ("listen.tcp", list(listen.tcp.iter().map(|address| quoted(&address.to_string())))),
             ("listen.unix", listen.unix.is_some().to_string()),

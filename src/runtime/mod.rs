@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use crate::observe::counters::{Counters, totals_text};
 use crate::sys::Bell;
+use crate::sys::datagram::DatagramError;
 use crate::sys::driver::OpenError;
 use crate::sys::socket::ListenError;
 
@@ -41,6 +42,9 @@ pub enum StartError {
     /// A socket for clients could not be opened.
     #[error("cannot listen for clients: {0}")]
     Listen(#[from] ListenError),
+    /// A socket for the other daemons could not be opened.
+    #[error(transparent)]
+    Network(#[from] DatagramError),
     /// The kernel interface could not be set up.
     #[error(transparent)]
     Driver(#[from] OpenError),

@@ -1,5 +1,6 @@
 //! From a configuration to running threads.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -11,6 +12,7 @@ use super::acceptor::Acceptor;
 use super::doorbell::Doorbell;
 use super::idle::Idle;
 use super::link::{Link, Local, Remote};
+use super::network::{Place, Plan, Sockets};
 use super::port::{Lane, Port, ToRing, ToSession};
 use super::ring_core::RingCore;
 use super::ring_thread::{RingThread, SessionPort};
@@ -22,7 +24,7 @@ use crate::base::limits::{
     DESCRIPTORS_RESERVED, LISTEN_PATIENCE, LISTEN_PAUSE, QUEUE_SLOTS, RECEIVE_BUFFERS, RING_ENTRIES,
 };
 use crate::base::{DaemonId, Tally};
-use crate::config::{self, Config, DriverChoice, SlowReceiver};
+use crate::config::{self, ClusterDaemon, Config, DriverChoice, SlowReceiver};
 use crate::mem::pool::{Pool, PoolOptions};
 use crate::mem::spsc::queue;
 use crate::observe::counters::Counters;
@@ -48,7 +50,9 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let addresses = listeners.iter().filter_map(Listener::address).collect();
     let access = config.auth.access.clone();
     let acceptor = Acceptor::new(listeners, access, sessions_max(&config));
-    let mut starter = Starter::new(config);
+    let plan = network_plan(&config);
+    let sockets = plan.map(Sockets::open).transpose()?;
+    let mut starter = Starter::new(config, sockets);
     if starter.config.cores.count == 1 {
         starter.start_alone(acceptor)?;
     } else {
@@ -103,6 +107,8 @@ fn sessions_max(config: &Config) -> usize {
 
 struct Starter {
     config: Arc<Config>,
+    /// Of the ring core, until it has them.
+    sockets: Option<Sockets>,
     shared: Arc<Shared>,
     bells: Vec<Bell>,
     counters: Vec<Arc<Counters>>,
@@ -126,9 +132,10 @@ struct Opened<T> {
 }
 
 impl Starter {
-    fn new(config: Config) -> Self {
+    fn new(config: Config, sockets: Option<Sockets>) -> Self {
         Self {
             config: Arc::new(config),
+            sockets,
             shared: Arc::default(),
             bells: Vec::new(),
             counters: Vec::new(),
@@ -189,11 +196,9 @@ impl Starter {
         Ok(())
     }
 
-    fn ring_core(&self) -> RingCore {
-        let name = self.config.daemon;
-        let daemon = Daemon { id: DaemonId::from_name(name.as_str()), name };
-        let setup = protocol::Setup::alone(daemon, Clock.wall_millis());
-        RingCore::new(&setup, None, Clock.read(), pool(&self.config))
+    fn ring_core(&mut self) -> RingCore {
+        let (config, sockets) = (&self.config, self.sockets.take());
+        RingCore::new(&protocol_setup(config), sockets, Clock.read(), pool(config))
     }
 
     /// Starts a thread, which opens its driver and then waits for what `run` needs.
@@ -268,6 +273,60 @@ fn rules(auth: &config::Auth) -> session::Auth {
     session::Auth { allowed, ip_required: auth.required.ip }
 }
 
+/// Tells of daemons by name.
+fn teller(config: &Config) -> Teller {
+    Teller::new(config.cluster.daemons.iter().map(|daemon| (daemon.id(), daemon.name)).collect())
+}
+
+/// What the protocol layer must know.
+fn protocol_setup(config: &Config) -> protocol::Setup {
+    let cluster = &config.cluster;
+    let me = Daemon { id: DaemonId::from_name(config.daemon.as_str()), name: config.daemon };
+    let daemons = match &cluster.daemons[..] {
+        [] => vec![me],
+        all => all.iter().map(|daemon| Daemon { id: daemon.id(), name: daemon.name }).collect(),
+    };
+    protocol::Setup {
+        daemons,
+        me: me.id,
+        cluster: cluster.identity(),
+        incarnation: Clock.wall_millis(),
+        seed: RandomState::new().hash_one(()),
+        options: protocol::options::Options {
+            failure_timeout: cluster.failure_timeout,
+            datagram_bytes: cluster.datagram_bytes,
+            ..protocol::options::Options::default()
+        },
+    }
+}
+
+/// Where the other daemons are, if there are any.
+fn network_plan(config: &Config) -> Option<Plan> {
+    let cluster = &config.cluster;
+    let place = |daemon: &ClusterDaemon| Place {
+        id: daemon.id(),
+        data: cluster.data(daemon),
+        token: cluster.token(daemon),
+    };
+    let is_me = |daemon: &&ClusterDaemon| daemon.name == config.daemon;
+    let me = cluster.daemons.iter().find(is_me).map(place)?;
+    let others = cluster.daemons.iter().filter(|daemon| !is_me(daemon));
+    let others: Vec<Place> = others.map(place).collect();
+    let group = cluster.multicast.map(|group| SocketAddr::new(group, cluster.port));
+    let everybody = match group {
+        Some(group) => vec![group],
+        None => others.iter().map(|place| place.data).collect(),
+    };
+    Some(Plan {
+        me,
+        others,
+        joins: group.into_iter().collect(),
+        everybody,
+        hops: cluster.hops,
+        receive_bytes: cluster.receive_bytes,
+    })
+}
+
 fn pool(config: &Config) -> Pool {
     Pool::new(PoolOptions { bytes_max: config.memory.pool_bytes_max })
 }
@@ -292,7 +351,7 @@ impl Core {
             idle: self.idle(),
             driver: self.driver,
             counters: self.counters,
-            teller: Teller::default(),
+            teller: teller(&self.config),
             shared: self.shared,
             tally: Tally::default(),
         };
@@ -315,7 +374,7 @@ impl Core {
             idle: self.idle(),
             driver: self.driver,
             counters: self.counters,
-            teller: Teller::default(),
+            teller: teller(&self.config),
             shared: self.shared,
             tally: Tally::default(),
             next_core: 0,
