@@ -138,5 +138,8 @@ const _: () = assert!(CLIENT_FRAME_BYTES_MAX <= ORDERED_BYTES_MAX);
 /// long.
 pub const STATE_PART_BYTES: usize = 64 * 1024;
 
+/// Shortest part of that state that a daemon may be told to make: longer than what it begins with.
+pub const STATE_PART_BYTES_MIN: usize = 100;
+
 /// Requests of one session that may wait for the ring before no more are read from it.
 pub const SESSION_WAITING_MAX: usize = 32;
