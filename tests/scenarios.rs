@@ -25,10 +25,14 @@ fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
+fn tuning(failure_timeout: Duration) -> Tuning {
+    Tuning { failure_timeout, window_packets: 50, datagram_bytes: 1_432, state_part_bytes: 150 }
+}
+
 impl Lab {
     /// `daemons` daemons that start at once; those that the test waits for.
     fn starting(daemons: usize, failure_timeout: Duration) -> Self {
-        let tuning = Tuning { failure_timeout, window_packets: 50, datagram_bytes: 1_432 };
+        let tuning = tuning(failure_timeout);
         let mut cluster = Cluster::new(daemons, 1, tuning);
         for host in 0..daemons {
             cluster.act(Action::Start(host));
@@ -330,8 +334,7 @@ fn old_packets_and_noise_change_nothing() {
 
 #[test]
 fn a_stranger_is_left_alone() {
-    let tuning =
-        Tuning { failure_timeout: FAILURE_TIMEOUT, window_packets: 50, datagram_bytes: 1_432 };
+    let tuning = tuning(FAILURE_TIMEOUT);
     let mut cluster: Cluster<Ordering> = Cluster::new(3, 1, tuning);
     cluster.set_stranger(2);
     for host in 0..3 {

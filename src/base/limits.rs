@@ -140,6 +140,8 @@ pub const STATE_PART_BYTES: usize = 64 * 1024;
 
 /// Batches of packets that a socket for other daemons may bring in one turn.
 pub const DATAGRAM_RECEIVES_PER_TURN: usize = 64;
+/// Shortest part of that state that a daemon may be told to make: longer than what it begins with.
+pub const STATE_PART_BYTES_MIN: usize = 100;
 
 /// Requests of one session that may wait for the ring before no more are read from it.
 pub const SESSION_WAITING_MAX: usize = 32;

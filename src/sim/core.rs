@@ -92,6 +92,8 @@ pub struct Tuning {
     pub window_packets: u32,
     /// Bytes of the largest datagram.
     pub datagram_bytes: usize,
+    /// Bytes after which a part of the state of groups ends.
+    pub state_part_bytes: usize,
 }
 
 /// The socket of a datagram.

@@ -40,6 +40,7 @@ pub(super) fn options(setup: &Setup) -> options::Options {
         personal_window_bytes: datagram_bytes * (tuning.window_packets as usize / 2).max(1),
         accelerated_window_bytes: datagram_bytes * (tuning.window_packets as usize / 4),
         backlog_bytes: 1 << 20,
+        state_part_bytes: tuning.state_part_bytes,
         tells_places: true,
         ..options::Options::default()
     }

@@ -96,6 +96,7 @@ impl Plan {
             failure_timeout: Duration::from_millis(rng.within(5..60)),
             window_packets: *rng.pick(&[2, 5, 20, 200]),
             datagram_bytes: *rng.pick(&[600, 1_432, 8_900]),
+            state_part_bytes: *rng.pick(&[100, 300, 64 * 1024]),
         };
         let length =
             options.faults.unwrap_or_else(|| tuning.failure_timeout * rng.within(4..60) as u32);

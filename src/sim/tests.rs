@@ -130,7 +130,7 @@ impl Core for Toy {
 
 fn tuning() -> Tuning {
     let failure_timeout = Duration::from_millis(20);
-    Tuning { failure_timeout, window_packets: 20, datagram_bytes: 1_432 }
+    Tuning { failure_timeout, window_packets: 20, datagram_bytes: 1_432, state_part_bytes: 150 }
 }
 
 fn toys(seed: u64, weather: Weather) -> Trace {

@@ -138,11 +138,11 @@ pub(super) enum Fault {
 impl Fault {
     /// All of them, each with a seed that shows it.
     pub(super) const ALL: [(Self, u64); 7] = [
-        (Self::SafeTooEarly, 0),
-        (Self::NothingAgain, 0),
+        (Self::SafeTooEarly, 23),
+        (Self::NothingAgain, 21),
         (Self::SignalTooEarly, 4),
         (Self::AruRaised, 14),
-        (Self::DoneTooEarly, 0),
+        (Self::DoneTooEarly, 35),
         (Self::TokenTwice, 0),
         (Self::NumberStays, 2),
     ];
