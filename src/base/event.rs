@@ -58,6 +58,10 @@ pub enum Counter {
     PacketsRepaired,
     /// Packets that this daemon asked others to repeat.
     RepairsRequested,
+    /// Packets that the kernel dropped because a socket had no room for them.
+    PacketsDropped,
+    /// Packets that the kernel did not take.
+    PacketsUnsent,
     /// Datagrams dropped: damaged, of another cluster, or of another version.
     PacketsForeign,
     /// Datagrams dropped: of a ring, life or state that is over.
@@ -116,6 +120,8 @@ impl Counter {
         Self::PacketsDuplicate,
         Self::PacketsRepaired,
         Self::RepairsRequested,
+        Self::PacketsDropped,
+        Self::PacketsUnsent,
         Self::PacketsForeign,
         Self::PacketsStale,
         Self::TokenVisits,
@@ -155,6 +161,13 @@ impl Tally {
     /// Counts `n` at once.
     pub fn add(&mut self, counter: Counter, n: u64) {
         self.0[counter as usize] += n;
+    }
+
+    /// Counts all that `other` has counted.
+    pub fn absorb(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine += theirs;
+        }
     }
 
     /// The count so far.
@@ -211,6 +224,8 @@ pub enum GatherReason {
     Found(DaemonId),
     /// The attempt to form a ring made no progress.
     Stuck,
+    /// The daemon goes over to another configuration of its cluster.
+    Reload,
 }
 
 /// Why a session ended.

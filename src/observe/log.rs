@@ -13,8 +13,8 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::base::event::EndReason;
-use crate::base::{Event, Instant};
+use crate::base::event::{EndReason, GatherReason};
+use crate::base::{DaemonId, DaemonName, Event, Instant};
 
 /// Sends this process's log lines to standard error.
 ///
@@ -68,6 +68,8 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Writes what the layers of one core tell.
 #[derive(Debug, Default)]
 pub struct Teller {
+    /// What daemons are called.
+    names: Vec<(DaemonId, DaemonName)>,
     limits: [Limit; KINDS],
 }
 
@@ -75,6 +77,11 @@ pub struct Teller {
 const KINDS: usize = 4;
 
 impl Teller {
+    /// Tells of these daemons by name, of others by number.
+    pub fn new(names: Vec<(DaemonId, DaemonName)>) -> Self {
+        Self { names, limits: Default::default() }
+    }
+
     /// Writes one line, unless there were too many of its kind in this second.
     pub fn tell(&mut self, now: Instant, event: &Event) {
         let (kind, name) = match event {
@@ -88,22 +95,50 @@ impl Teller {
             tracing::info!(lines = unwritten, kind = name, "more of the same, not written");
         }
         if may_write {
-            write(event);
+            self.write(event);
+        }
+    }
+
+    fn name(&self, daemon: DaemonId) -> String {
+        let known = self.names.iter().find(|(id, _)| *id == daemon);
+        known.map_or_else(|| daemon.get().to_string(), |(_, name)| name.to_string())
+    }
+
+    fn reason(&self, reason: GatherReason) -> String {
+        match reason {
+            GatherReason::Start => "the daemon starts".into(),
+            GatherReason::TokenLost => "no sign of the token".into(),
+            GatherReason::Left(daemon) => format!("{} left it", self.name(daemon)),
+            GatherReason::Goodbye(daemon) => format!("{} said goodbye", self.name(daemon)),
+            GatherReason::Unreachable(daemon) => {
+                format!("nothing listens at {}", self.name(daemon))
+            }
+            GatherReason::Found(daemon) => format!("{} could join", self.name(daemon)),
+            GatherReason::Stuck => "no progress".into(),
+            GatherReason::Reload => "the cluster is another one".into(),
+        }
+    }
+
+    fn write(&self, event: &Event) {
+        match event {
+            Event::ConfigurationInstalled { ring, daemons } => {
+                let (ring, count) = (ring.number, daemons.len());
+                let names = daemons.iter().map(|&daemon| self.name(daemon)).collect::<Vec<_>>();
+                let daemons = names.join(" ");
+                tracing::info!(ring, count, daemons, "configuration installed");
+            }
+            Event::GatherStarted { ring, reason } => {
+                let (ring, reason) = (ring.number, self.reason(*reason));
+                tracing::info!(ring, reason, "configuration sought");
+            }
+            Event::SessionStarted { .. } | Event::SessionEnded { .. } => write_session(event),
         }
     }
 }
 
-fn write(event: &Event) {
+fn write_session(event: &Event) {
     match event {
-        Event::ConfigurationInstalled { ring, daemons } => {
-            let (number, leader) = (ring.number, ring.leader.get());
-            let daemons = daemons.len();
-            tracing::info!(ring = number, leader, daemons, "configuration installed");
-        }
-        Event::GatherStarted { ring, reason } => {
-            let (number, leader) = (ring.number, ring.leader.get());
-            tracing::info!(ring = number, leader, ?reason, "configuration sought");
-        }
+        Event::ConfigurationInstalled { .. } | Event::GatherStarted { .. } => {}
         Event::SessionStarted { session } => tracing::info!(%session, "session started"),
         Event::SessionEnded { session, reason } => match reason {
             EndReason::Disconnected => {
@@ -207,6 +242,7 @@ mod tests {
         let ring = RingId { number: 7, leader: DaemonId::new(9) };
         let events = [
             Event::ConfigurationInstalled { ring, daemons: vec![DaemonId::new(9)] },
+            Event::GatherStarted { ring, reason: GatherReason::Goodbye(DaemonId::new(8)) },
             Event::SessionStarted { session: alice() },
             ended(EndReason::Disconnected),
             ended(EndReason::Closed),
@@ -215,6 +251,7 @@ mod tests {
             ended(EndReason::Slow { messages: 3, bytes: 99 }),
         ];
         let lines = lines_of(|teller| {
+            *teller = Teller::new(vec![(DaemonId::new(9), DaemonName::new(b"d9").unwrap())]);
             for event in &events {
                 teller.tell(Instant::ZERO, event);
             }
@@ -222,7 +259,8 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "<6>configuration installed ring=7 leader=9 daemons=1",
+                "<6>configuration installed ring=7 count=1 daemons=\"d9\"",
+                "<6>configuration sought ring=7 reason=\"8 said goodbye\"",
                 "<6>session started session=#alice#localhost",
                 "<6>session ended session=#alice#localhost reason=\"disconnected\"",
                 "<6>session ended session=#alice#localhost reason=\"closed\"",

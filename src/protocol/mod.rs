@@ -69,6 +69,11 @@ impl Setup {
         Self { daemons, me, cluster: 0, incarnation, seed: 0, options }
     }
 
+    fn rank(&self) -> Rank {
+        let index = self.daemons.iter().position(|daemon| daemon.id == self.me);
+        index.and_then(Rank::new).expect("a daemon is in its own cluster")
+    }
+
     fn order(&self) -> options::Setup {
         options::Setup {
             me: self.me,
@@ -93,6 +98,8 @@ pub struct Protocol<S: Store> {
     held_back: Option<Output<S::Buffer>>,
     /// Memory was lacking: nothing takes effect until there is some.
     is_blocked: bool,
+    /// The cluster to go over to, once this daemon is alone.
+    next_setup: Option<Box<Setup>>,
     /// Steps of the order for a judge of runs, where the options ask for them.
     judged: Option<VecDeque<Output<S::Buffer>>>,
     tally: Tally,
@@ -108,8 +115,7 @@ impl<S: Store> Protocol<S> {
     pub fn new(setup: &Setup, now: Instant, store: &mut S) -> Self {
         let order = Order::new(&setup.order(), now, store);
         let base = order.ring().expect("a daemon starts in a ring of its own");
-        let index = setup.daemons.iter().position(|daemon| daemon.id == setup.me);
-        let me = index.and_then(Rank::new).expect("a daemon is in its own cluster");
+        let me = setup.rank();
         let component = Component { base, together: DaemonSet::only(me) };
         let mut this = Self {
             daemons: setup.daemons.clone(),
@@ -120,6 +126,7 @@ impl<S: Store> Protocol<S> {
             stream: Stream::new(),
             held_back: None,
             is_blocked: false,
+            next_setup: None,
             judged: setup.options.tells_places.then(VecDeque::new),
             tally: Tally::new(),
         };
@@ -169,7 +176,9 @@ impl<S: Store> Protocol<S> {
 
     /// Takes a datagram of another daemon, of either channel. What is none is counted and dropped.
     pub fn handle_packet(&mut self, now: Instant, datagram: &S::Buffer, store: &mut S) {
-        self.order.handle_packet(now, datagram, store);
+        if self.next_setup.is_none() {
+            self.order.handle_packet(now, datagram, store);
+        }
         self.go_on(now, store);
     }
 
@@ -183,6 +192,27 @@ impl<S: Store> Protocol<S> {
     pub fn handle_unreachable(&mut self, now: Instant, daemon: DaemonId, store: &mut S) {
         self.order.handle_unreachable(now, daemon, store);
         self.go_on(now, store);
+    }
+
+    /// Goes over to another configuration of the cluster; sessions stay. To its clients the other
+    /// daemons are lost, and come back as soon as they have the new configuration too. Until
+    /// [`Protocol::is_reloading`] is false, what is to be sent concerns the old one.
+    ///
+    /// # Panics
+    ///
+    /// As [`Protocol::new`], or if this daemon has another name in `setup`, or an incarnation that
+    /// is not greater.
+    pub fn handle_reload(&mut self, now: Instant, setup: Setup, store: &mut S) {
+        let me = setup.daemons[setup.rank().index()];
+        assert_eq!(me.name, self.daemons[self.me.index()].name, "a daemon keeps its name");
+        self.next_setup = Some(Box::new(setup));
+        self.order.handle_leave(now, store);
+        self.go_on(now, store);
+    }
+
+    /// Whether [`Protocol::handle_reload`] has yet to take effect.
+    pub fn is_reloading(&self) -> bool {
+        self.next_setup.is_some()
     }
 
     /// Says goodbye to the other daemons: what is still to be sent is to be taken, nothing else
@@ -251,6 +281,12 @@ impl<S: Store> Protocol<S> {
             if self.is_blocked {
                 return;
             }
+            if self.order.is_alone()
+                && let Some(setup) = self.next_setup.take()
+            {
+                self.go_over(now, &setup, store);
+                continue;
+            }
             let mut has_submitted = self.submit_state(now, store);
             while let Some(session) = self.submissions.next(self.takes_requests()) {
                 has_submitted |= self.advance(now, session, store);
@@ -261,8 +297,19 @@ impl<S: Store> Protocol<S> {
         }
     }
 
+    /// Nobody else is in the ring, nothing is under way: the new cluster's first ring takes over.
+    fn go_over(&mut self, now: Instant, setup: &Setup, store: &mut S) {
+        self.tally.absorb(self.order.tally());
+        self.order = Order::new(&setup.order(), now, store);
+        (self.daemons, self.me) = (setup.daemons.clone(), setup.rank());
+        self.groups.handle_reload(setup.daemons.clone(), self.me);
+    }
+
     fn takes_requests(&self) -> bool {
-        !self.is_blocked && self.groups.is_settled() && self.order.is_ready()
+        !self.is_blocked
+            && self.next_setup.is_none()
+            && self.groups.is_settled()
+            && self.order.is_ready()
     }
 
     /// Takes steps of the order, each when all before has taken effect and been told.
@@ -295,13 +342,13 @@ impl<S: Store> Protocol<S> {
                 let origin = self.rank(origin);
                 self.groups.handle_ordered(origin, payload);
             }
-            Output::Configuration { kind: Kind::Transitional, ref members, .. } => {
+            Output::Configuration { kind: Kind::Transitional, ring, ref members, .. } => {
                 let members = self.ranks(members);
                 if self.groups.abandon_exchange() {
                     // What was ordered before is due first.
                     self.held_back = Some(output);
                 } else {
-                    self.groups.handle_transitional(members);
+                    self.groups.handle_transitional(members, ring);
                 }
             }
             Output::Configuration { kind: Kind::Regular, ring, members, .. } => {

@@ -181,16 +181,37 @@ impl<S: Store> Order<S> {
     /// Says goodbye: what is still to be sent is to be taken, nothing else follows. The others
     /// need not wait for a timeout.
     pub fn handle_stop(&mut self, _now: Instant, store: &mut S) {
-        if matches!(self.state(), State::Stopped) {
-            return;
+        if !matches!(self.state(), State::Stopped) {
+            self.say_goodbye(store);
+            self.state = Some(State::Stopped);
         }
+    }
+
+    /// Says goodbye and goes on alone: everything that was submitted is delivered. Packets are not
+    /// to be handed over any more; time is, until [`Order::is_alone`].
+    pub fn handle_leave(&mut self, now: Instant, store: &mut S) {
+        self.say_goodbye(store);
+        for rank in self.cx.links.others().iter() {
+            self.cx.links.unreachable(rank);
+            let (state, mut scope) = self.parts(now, store);
+            let next = state.on_gone(rank, |_| GatherReason::Reload, &mut scope);
+            self.enter(now, next, store);
+        }
+    }
+
+    /// Whether nobody else is in the ring, which works, and all that was submitted is delivered.
+    pub fn is_alone(&self) -> bool {
+        let alone = matches!(self.state(), State::Operational(s) if s.ring().is_alone());
+        alone && self.cx.backlog.bytes() == 0
+    }
+
+    fn say_goodbye(&mut self, store: &mut S) {
         let goodbye = Goodbye { incarnation: self.cx.incarnation };
         // Twice, as nobody answers; who misses both waits for the timeout.
         for _ in 0..2 {
             let packet = goodbye.emit(self.cx.envelope, store);
             self.cx.send(None, packet);
         }
-        self.state = Some(State::Stopped);
     }
 
     /// When [`Order::handle_timeout`] is to be called next, if nothing else happens before.

@@ -74,11 +74,11 @@ pub enum Output<B> {
     Configuration {
         /// Regular and transitional alternate; the first is regular.
         kind: Kind,
-        /// The new ring, or that of a transitional configuration: the one that is being left.
+        /// The new ring; with a transitional configuration, the one that follows it.
         ring: RingId,
         /// Its daemons, in the configured order.
         members: Vec<DaemonId>,
-        /// The ring that was left; of the first configuration, its own.
+        /// The ring that is left; of the first configuration, its own.
         from: RingId,
     },
     /// The next message of this daemon, in the order of submission, has its place from now on.

@@ -17,7 +17,7 @@ use crate::observe::log::Teller;
 use crate::protocol::Delivery;
 use crate::session::Hold;
 use crate::sys::clock::Clock;
-use crate::sys::driver::{Driver, Wait};
+use crate::sys::driver::{self, Driver, Wait};
 
 /// One session core, as the ring core sees it.
 pub(super) struct SessionPort {
@@ -45,12 +45,14 @@ pub(super) struct RingThread {
 impl RingThread {
     /// Runs until the session cores have stopped.
     pub(super) fn run(mut self) -> Result<(), RunError> {
+        self.ring.open(&mut self.driver);
         self.acceptor.open(&mut self.driver);
         let mut now = self.clock.read();
         let mut work = 1;
         let mut accepting = true;
         while !self.shared.is_finished() {
             if accepting && self.shared.is_stopping() {
+                self.ring.stop(&mut self.driver);
                 self.acceptor.close(&mut self.driver);
                 accepting = false;
             }
@@ -63,12 +65,14 @@ impl RingThread {
 
     fn turn(&mut self, now: Instant) -> usize {
         self.ring.begin_turn(now);
+        self.ring.fire_timers();
         let mut work = self.take_events();
         self.ring.retry();
         self.deliver();
         for core in 0..self.ports.len() {
             work += self.take_requests(core);
         }
+        work += self.ring.transmit(&mut self.driver);
         for port in &mut self.ports {
             if port.port.lane.flush() {
                 port.bell.ring(&mut self.driver);
@@ -81,6 +85,10 @@ impl RingThread {
     fn take_events(&mut self) -> usize {
         for taken in 0..EVENTS_PER_TURN {
             let Some(event) = self.driver.next_event() else { return taken };
+            if let driver::Event::Datagrams { socket } = event {
+                self.ring.receive(socket, &mut self.driver);
+                continue;
+            }
             if let Some((stream, admitted)) = self.acceptor.handle_event(event) {
                 let core = self.next_core % self.ports.len();
                 self.next_core = core + 1;
@@ -144,12 +152,14 @@ impl RingThread {
         let wait = match self.idle.plan(now, work) {
             Plan::Go => Wait::No,
             Plan::Watch(end) => {
-                let end = end.unwrap_or(now + super::WATCH_MAX);
+                let timer = self.ring.next_timer();
+                let end = [end, timer, Some(now + super::WATCH_MAX)].into_iter().flatten().min();
+                let end = end.unwrap_or(now);
                 let (driver, ports) = (&mut self.driver, &self.ports);
                 self.idle.watch(&self.clock, end, || driver.ready() || are_ready(ports));
                 Wait::No
             }
-            Plan::Sleep => self.prepare_sleep(accepting),
+            Plan::Sleep => self.prepare_sleep(now, accepting),
         };
         let result = self.driver.turn(wait);
         if wait != Wait::No {
@@ -158,7 +168,7 @@ impl RingThread {
         result.map_err(RunError::Driver)
     }
 
-    fn prepare_sleep(&mut self, accepting: bool) -> Wait {
+    fn prepare_sleep(&mut self, now: Instant, accepting: bool) -> Wait {
         self.own_bell.prepare_sleep();
         let told = self.shared.is_finished() || accepting && self.shared.is_stopping();
         // While it is held up, requests stay in the queues: it is the session cores' turn.
@@ -167,7 +177,12 @@ impl RingThread {
             return Wait::No;
         }
         self.tally.count(Counter::Sleeps);
-        if self.is_held_up() { Wait::For(super::WATCH_MAX) } else { Wait::Forever }
+        // The session cores do not tell when they have made room.
+        let retry = self.is_held_up().then_some(now + super::WATCH_MAX);
+        match self.ring.next_timer().into_iter().chain(retry).min() {
+            Some(end) => Wait::For(end.since(now)),
+            None => Wait::Forever,
+        }
     }
 
     fn tell(&mut self, now: Instant, work: usize) {
@@ -176,8 +191,9 @@ impl RingThread {
         }
         if work > 0 {
             self.tally.count(Counter::TurnsBusy);
-            let [groups, order] = self.ring.tallies();
-            self.counters.publish(&[&self.tally, groups, order, self.acceptor.tally()]);
+            let [groups, order, network] = self.ring.tallies();
+            let acceptor = self.acceptor.tally();
+            self.counters.publish(&[&self.tally, groups, order, network, acceptor]);
         }
     }
 }

@@ -304,7 +304,7 @@ impl Clients {
         let n = *next;
         *next += 1;
         let data = filler(n, bytes);
-        let frame = frame(&session.address, n, service, &destinations, &data).into();
+        let frame = frame(&session.address, n, service, self_discard, &destinations, &data).into();
         let count = destinations.len() as u8;
         let content = content(service, &data);
         let sent = SessionEvent::Send { n, content, destinations, self_discard };

@@ -12,13 +12,15 @@ pub(super) fn frame(
     sender: &PrivateGroup,
     n: u32,
     service: Service,
+    self_discard: bool,
     destinations: &[GroupName],
     data: &[u8],
 ) -> Vec<u8> {
     let order = ByteOrder::Little;
+    let discard = if self_discard { kind::SELF_DISCARD } else { 0 };
     let header = Header {
         order,
-        kind: kind::of(service),
+        kind: kind::of(service) | discard,
         name: *sender.to_name().as_field(),
         destinations: destinations.len() as i32,
         hint: emit_hint(n as i16, order),
@@ -85,7 +87,7 @@ mod tests {
     fn frames_mean_what_they_say() {
         let sender = PrivateGroup::parse(b"#s1#d1").unwrap();
         let group = GroupName::new(b"g").unwrap();
-        let bytes = frame(&sender, 300, Service::Safe, &[group, sender.to_name()], b"");
+        let bytes = frame(&sender, 300, Service::Safe, true, &[group, sender.to_name()], b"");
         let message = Sent { sender, n: 300 };
         let destinations = vec![group, sender.to_name()];
         let content = content(Service::Safe, b"");

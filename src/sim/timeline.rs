@@ -2,9 +2,9 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::base::{DaemonId, Instant};
+use crate::base::{DaemonId, GroupName, Instant, PrivateGroup};
 
-use super::checker::trace::{DaemonEvent, Life, Ring, Trace};
+use super::checker::trace::{Ask, DaemonEvent, Life, Ring, Sent, SessionEvent, Trace, ViewCause};
 use super::cluster::Action;
 use super::core::Channel;
 
@@ -60,6 +60,12 @@ impl Timeline {
                 lines.push((entry.step, entry.at, Who::Life(log.life), told));
             }
         }
+        for log in &trace.sessions {
+            for entry in &log.entries {
+                let told = Told::of_session(&entry.event);
+                lines.push((entry.step, entry.at, Who::Session(log.session), told));
+            }
+        }
         lines.sort_by_key(|(step, at, ..)| (*at, *step));
         let mut text = String::new();
         let mut lines = lines.into_iter().peekable();
@@ -88,14 +94,16 @@ enum Who {
     Scenario,
     Host(usize),
     Life(Life),
+    Session(PrivateGroup),
 }
 
 impl Who {
     fn is(&self, other: &Self) -> bool {
         let number = |who: &Self| match who {
-            Self::Scenario => 0,
-            Self::Host(host) => *host as u32,
-            Self::Life(life) => life.daemon.get(),
+            Self::Scenario => (0, None),
+            Self::Host(host) => (*host as u32, None),
+            Self::Life(life) => (life.daemon.get(), None),
+            Self::Session(session) => (0, Some(*session)),
         };
         number(self) == number(other)
     }
@@ -107,6 +115,7 @@ impl fmt::Display for Who {
             Self::Scenario => f.write_str("--"),
             Self::Host(host) => write!(f, "d{host}"),
             Self::Life(life) => write!(f, "{life}"),
+            Self::Session(session) => write!(f, "{session}"),
         }
     }
 }
@@ -156,6 +165,43 @@ impl Told {
         }
     }
 
+    fn of_session(event: &SessionEvent) -> Self {
+        let names = |names: &[GroupName]| {
+            names.iter().map(|name| name.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        match event {
+            SessionEvent::Asked(Ask::Join(group)) => Self::Plain(format!("asks to join {group}")),
+            SessionEvent::Asked(Ask::Leave(group)) => Self::Plain(format!("asks to leave {group}")),
+            SessionEvent::Asked(Ask::Disconnect) => Self::Plain("asks to end".to_owned()),
+            SessionEvent::Send { n, content, destinations, self_discard } => {
+                let discard = if *self_discard { ", no copy" } else { "" };
+                let to = names(destinations);
+                Self::Many("sends", vec![format!("{n} {} to {to}{discard}", content.service)])
+            }
+            SessionEvent::Deliver { message, content, .. } => {
+                let Sent { sender, n } = message;
+                Self::Many("gets", vec![format!("{sender}:{n} {}", content.service)])
+            }
+            SessionEvent::View { group, id, cause, members } => {
+                let id = format!("{}.{}.{}", id.daemon, id.time, id.index);
+                let why = match cause {
+                    ViewCause::Join(who) => format!("{who} joined"),
+                    ViewCause::Leave(who) => format!("{who} left"),
+                    ViewCause::Disconnect(who) => format!("{who} ended"),
+                    ViewCause::Network { sets, own } => {
+                        let sets = sets.iter().map(|set| sessions(set)).collect::<Vec<_>>();
+                        format!("network {} own {own}", sets.join(" "))
+                    }
+                };
+                Self::Plain(format!("VIEW {id} of {group}: {} as {why}", sessions(members)))
+            }
+            SessionEvent::Transitional { group } => Self::Plain(format!("SIGNAL of {group}")),
+            SessionEvent::Left { group } => Self::Plain(format!("has left {group}")),
+            SessionEvent::Killed => Self::Plain("is thrown out".to_owned()),
+            SessionEvent::End => Self::Plain("ends".to_owned()),
+        }
+    }
+
     /// Takes `more` into the same line, or gives it back.
     fn join(&mut self, more: Self) -> Result<(), Self> {
         match (self, more) {
@@ -175,6 +221,11 @@ impl fmt::Display for Told {
             Self::Many(verb, all) => write!(f, "{verb} {}", all.join(", ")),
         }
     }
+}
+
+fn sessions(sessions: &[PrivateGroup]) -> String {
+    let sessions: Vec<String> = sessions.iter().map(|session| session.to_string()).collect();
+    format!("{{{}}}", sessions.join(" "))
 }
 
 fn list(daemons: &[DaemonId]) -> String {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::{Buffer, DaemonSet, GroupName, Rank, RingId};
-use crate::protocol::configuration::Epoch;
+use crate::protocol::configuration::{Daemon, Epoch};
 use crate::wire::ordered::{Component, State};
 
 use super::Groups;
@@ -57,17 +57,13 @@ impl<B: Buffer> Groups<B> {
         true
     }
 
-    /// The ring is being left; `members` of it move on together with this daemon.
-    pub(crate) fn handle_transitional(&mut self, members: DaemonSet) {
+    /// The ring is being left; `members` of it move on together with this daemon to ring `next`.
+    pub(crate) fn handle_transitional(&mut self, members: DaemonSet, next: RingId) {
         let together = self.component.together.intersection(members);
         self.component.together = together;
         self.phase = Phase::Transitional;
         let leader = together.first().expect("a daemon moves with itself");
-        let leader = self.daemons[leader.index()].id;
-        let epoch = Epoch::behind_ring(self.component.base, leader);
-        if !self.epoch.is(&epoch) {
-            self.epoch = epoch;
-        }
+        self.epoch = Epoch::before_ring(next, self.daemons[leader.index()].id);
         let groups = self.table.iter();
         let lost = groups.filter(|(_, group)| !group.is_changed && group.has_lost(together));
         let lost: Vec<_> = lost.map(|(key, _)| key).collect();
@@ -84,6 +80,17 @@ impl<B: Buffer> Groups<B> {
         }
         self.known = self.component.together;
         self.phase = Phase::Exchange(Exchange::new(ring, members, self.component, self.me));
+    }
+
+    /// The cluster has other daemons from now on. This one is alone in its ring, under the name
+    /// that it had; a first ring of the new cluster follows.
+    pub(crate) fn handle_reload(&mut self, daemons: Vec<Daemon>, me: Rank) {
+        assert!(self.is_settled() && self.component.together == DaemonSet::only(self.me));
+        self.table.rename_daemon(self.me, me);
+        self.component.together = DaemonSet::only(me);
+        self.known = self.component.together;
+        (self.daemons, self.me) = (daemons, me);
+        self.directory.invalidate();
     }
 
     /// What this daemon is to put into the order next, ahead of everything else.

@@ -233,9 +233,8 @@ impl<B: Buffer> Groups<B> {
         }
         if self.table.get(key).members().is_empty() {
             // As if it had been told to somebody: the id is used.
-            let is_settled = self.is_settled();
             let group = self.table.get_mut(key);
-            group.id = self.epoch.next(group.id, is_settled);
+            group.id = self.epoch.next(group.id);
             self.dissolve(key);
         } else {
             self.announce(key, cause, (origin, session));
@@ -251,9 +250,8 @@ impl<B: Buffer> Groups<B> {
 
     /// Gives the changed group its next id, and tells its members here.
     fn announce(&mut self, key: GroupKey, cause: Cause, changed: (Rank, SessionName)) {
-        let is_settled = self.is_settled();
         let group = self.table.get_mut(key);
-        group.id = self.epoch.next(group.id, is_settled);
+        group.id = self.epoch.next(group.id);
         if group.is_changed {
             // Client protocol, 11.4: what happens to a group that has lost members.
             let apart = (cause == Cause::Join).then_some(changed);

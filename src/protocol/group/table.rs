@@ -176,6 +176,16 @@ impl Table {
         }
     }
 
+    /// All members are on daemon `from`, which is called `to` from now on.
+    pub(crate) fn rename_daemon(&mut self, from: Rank, to: Rank) {
+        for member in self.groups.iter_mut().flatten().flat_map(|group| &mut group.members) {
+            assert_eq!(member.rank, from, "nobody else is in any group");
+            member.rank = to;
+        }
+        let groups = std::mem::take(&mut self.of_member).into_iter();
+        self.of_member = groups.map(|((_, session), groups)| ((to, session), groups)).collect();
+    }
+
     fn forget(&mut self, member: &Member, group: &GroupName) {
         if let Some(groups) = self.of_member.get_mut(&member.place()) {
             groups.remove(group);

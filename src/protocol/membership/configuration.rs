@@ -65,11 +65,13 @@ impl Plan {
     }
 }
 
-/// Everything that is delivered of the old ring, with its transitional configuration.
+/// Everything that is delivered of the old ring before `next` is installed, with its transitional
+/// configuration.
 ///
 /// `None` when memory for a message in parts is lacking.
 pub(crate) fn stage<S: Store>(
     old: &Ring<S::Buffer>,
+    next: RingId,
     plan: &Plan,
     daemons: &[DaemonId],
     store: &mut S,
@@ -88,7 +90,7 @@ pub(crate) fn stage<S: Store>(
         Stop::Gap | Stop::Unsafe => {}
     }
     let members = ids(daemons, plan.movers);
-    let (kind, ring, from) = (Kind::Transitional, old.id, old.id);
+    let (kind, ring, from) = (Kind::Transitional, next, old.id);
     (sink.take)(Output::Configuration { kind, ring, members, from });
     sink.phase = Kind::Transitional;
     while delivery.delivered() < plan.high {

@@ -86,7 +86,13 @@ impl<B: Buffer> Recovery<B> {
         if !self.asked.is_empty() {
             return;
         }
-        self.staged = configuration::stage(&self.old, &self.plan, &scope.cx.daemons, scope.store);
+        self.staged = configuration::stage(
+            &self.old,
+            self.attempt.ring(),
+            &self.plan,
+            &scope.cx.daemons,
+            scope.store,
+        );
         self.memory_at = None;
         if self.staged.is_none() {
             self.memory_at = Some(scope.now + scope.cx.timing.memory);

@@ -56,6 +56,24 @@ impl Lab {
         lab
     }
 
+    /// Daemon `daemon` goes over to a cluster of these, with another identity.
+    fn reload(&mut self, daemon: usize, cluster: u64, daemons: &[usize]) {
+        let member = |number: &usize| {
+            let name = DaemonName::new(format!("d{number}").as_bytes()).unwrap();
+            Daemon { id: DaemonId::new(*number as u32), name }
+        };
+        let setup = Setup {
+            daemons: daemons.iter().map(member).collect(),
+            me: DaemonId::new(daemon as u32),
+            cluster,
+            incarnation: 1000 * cluster + daemon as u64,
+            seed: cluster,
+            options: Options::default(),
+        };
+        self.daemons[daemon - 1].handle_reload(self.now, setup, &mut Heap);
+        self.drain(daemon - 1);
+    }
+
     /// Cuts the network into these components, daemons by number.
     fn partition(&mut self, components: &[&[usize]]) {
         for (index, component) in components.iter().enumerate() {
@@ -307,4 +325,31 @@ fn a_group_with_many_members_is_told_whole() {
     assert_eq!(logs[1].len(), 1);
     let members = logs[1][0].split(' ').nth(2).unwrap().split('+').count();
     assert_eq!(members, many as usize + 1);
+}
+
+#[test]
+fn a_reload_keeps_sessions_and_what_they_sent() {
+    let mut lab = Lab::new(3);
+    for daemon in 1..=3 {
+        lab.join(daemon, "g");
+    }
+    lab.take();
+    // Daemon 2 is taken out, with a message on its way; 3 moves up in the order.
+    lab.multicast_as(Service::Safe, 1, &["g"], "on its way");
+    for daemon in [1, 3] {
+        lab.reload(daemon, 8, &[1, 3]);
+        assert!(!lab.daemons[daemon - 1].is_reloading());
+    }
+    lab.run(Duration::from_secs(3));
+    let logs = lab.take();
+    let alone = |name: &str| format!("network g {name} of {name} own 0");
+    assert_eq!(logs[0][..2], ["signal g".to_owned(), "on its way".to_owned()]);
+    assert_eq!(logs[0][2..], [alone("s1"), "network g s1+s3 of s1 s3 own 0".to_owned()]);
+    assert_eq!(logs[2].last().unwrap(), "network g s1+s3 of s1 s3 own 1");
+    assert_eq!(logs[1].last().unwrap(), &alone("s2"));
+    lab.multicast(3, &["g"], "afterwards");
+    lab.run(Duration::from_millis(50));
+    let logs = lab.take();
+    assert_eq!((logs[0].clone(), logs[2].clone()), (vec!["afterwards".into()], logs[0].clone()));
+    assert_eq!(logs[1], Vec::<String>::new());
 }

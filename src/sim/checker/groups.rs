@@ -40,7 +40,7 @@ fn deliveries<'a>(log: &Log<'a>) -> impl Iterator<Item = Got<'a>> + use<'a> {
 /// G4: a session gets data exactly while it is a member of a destination, or is one itself; and
 /// nothing after its end.
 pub(super) fn g4_data_while_member(sessions: &Sessions<'_>) -> Verdict {
-    for log in sessions.logs.iter().filter(|log| !log.views.is_empty()) {
+    for log in sessions.logs.iter().filter(|log| log.watches) {
         let who = log.session;
         let mut member: BTreeSet<GroupName> = BTreeSet::new();
         let mut ended = false;
@@ -146,7 +146,7 @@ pub(super) fn g8_self_discard(sessions: &Sessions<'_>) -> Verdict {
 }
 
 /// G9: a message to a private group alone reaches that session alone, and does reach it where both
-/// live on one daemon till the end. (That any session may send to any group: no check forbids it.)
+/// live on one daemon till the end, or it was sent when all had come to rest. (That any session may send to any group: no check forbids it.)
 pub(super) fn g9_private_reaches_one(sessions: &Sessions<'_>) -> Verdict {
     let mut reached: HashSet<Sent> = HashSet::default();
     for log in &sessions.logs {
@@ -165,7 +165,10 @@ pub(super) fn g9_private_reaches_one(sessions: &Sessions<'_>) -> Verdict {
     if !sessions.is_settled() {
         return Ok(());
     }
-    for log in sessions.logs.iter().filter(|log| !log.ended) {
+    let live: HashMap<PrivateGroup, &Log<'_>> =
+        sessions.live().map(|log| (log.session, log)).collect();
+    let settled = sessions.trace.ending.settled;
+    for log in live.values() {
         for entry in log.entries {
             let SessionEvent::Send { n, destinations, self_discard, .. } = &entry.event else {
                 continue;
@@ -174,8 +177,9 @@ pub(super) fn g9_private_reaches_one(sessions: &Sessions<'_>) -> Verdict {
             let Ok(target) = PrivateGroup::parse(only.as_bytes()) else { continue };
             let message = Sent { sender: log.session, n: *n };
             let discarded = *self_discard && target == log.session;
-            let there = sessions.log(target).is_some_and(|log| !log.ended);
-            let near = target.daemon == log.session.daemon;
+            let there = live.get(&target).is_some_and(|log| log.start < entry.step);
+            let near = sessions.are_together(log.session, target);
+            let near = near && (target.daemon == log.session.daemon || entry.at > settled);
             if there && near && !discarded && !reached.contains(&message) {
                 return fail(Property::G9, entry.step, format!("{message:?} never came to {only}"));
             }

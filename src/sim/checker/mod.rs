@@ -5,6 +5,7 @@
 //! checker shared would go unseen. What a run is: [`trace`]. Each property is one function, and has
 //! a test that breaks it alone.
 
+mod answers;
 mod configurations;
 mod daemons;
 mod groups;
@@ -156,7 +157,7 @@ const OF_DAEMONS: [fn(&History<'_>) -> Verdict; 21] = [
 ];
 
 /// The properties of sessions, likewise.
-const OF_SESSIONS: [fn(&Sessions<'_>) -> Verdict; 13] = [
+const OF_SESSIONS: [fn(&Sessions<'_>) -> Verdict; 16] = [
     views::g1_same_view,
     views::g2_receiver_is_member,
     views::g3_ids_never_return,
@@ -170,6 +171,9 @@ const OF_SESSIONS: [fn(&Sessions<'_>) -> Verdict; 13] = [
     views::g10_sets,
     groups::g11_killed_saw_a_prefix,
     groups::g13_same_side_of_views,
+    answers::l3_asked_and_done,
+    answers::l3_reaches_members,
+    answers::l1_views_at_the_end,
 ];
 
 /// Judges a whole run.

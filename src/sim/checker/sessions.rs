@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::base::{GroupId, GroupName, PrivateGroup};
+use crate::base::{DaemonId, DaemonName, GroupId, GroupName, PrivateGroup};
 
 use super::hash::HashMap;
 use super::trace::{Content, Entry, Sent, SessionEvent, SessionLog, Trace, ViewCause};
@@ -27,11 +27,17 @@ pub(super) struct View<'a> {
     pub(super) messages: Vec<Sent>,
     /// Its next view of the group in the same membership is the next one of the list.
     pub(super) continues: bool,
+    /// The first of a membership.
+    pub(super) arrives: bool,
 }
 
 /// A session's log.
 pub(super) struct Log<'a> {
     pub(super) session: PrivateGroup,
+    /// It wants membership messages.
+    pub(super) watches: bool,
+    /// The step at which it began.
+    pub(super) start: u64,
     pub(super) entries: &'a [Entry<SessionEvent>],
     /// Views of each group, in order.
     pub(super) views: BTreeMap<GroupName, Vec<View<'a>>>,
@@ -39,6 +45,10 @@ pub(super) struct Log<'a> {
     pub(super) killed: bool,
     /// It was thrown out, or ended in order.
     pub(super) ended: bool,
+    /// What it asks for is in the log: not so in the hand-made traces of some properties.
+    pub(super) asks: bool,
+    /// Groups that it was told to be in, at the end.
+    pub(super) members_of: BTreeSet<GroupName>,
 }
 
 /// All sessions.
@@ -68,8 +78,24 @@ impl<'a> Sessions<'a> {
         self.trace.ending.calm.is_some()
     }
 
-    pub(super) fn log(&self, session: PrivateGroup) -> Option<&Log<'a>> {
-        self.logs.iter().find(|log| log.session == session)
+    /// The sessions that had not ended at the end.
+    pub(super) fn live(&self) -> impl Iterator<Item = &Log<'a>> {
+        self.logs.iter().filter(|log| !log.ended)
+    }
+
+    /// The name that the daemon with this id has in all runs.
+    pub(super) fn daemon_name(daemon: DaemonId) -> DaemonName {
+        let name = format!("d{}", daemon.get());
+        DaemonName::new(name.as_bytes()).expect("a letter and a number are legal")
+    }
+
+    /// Whether the daemons of both sessions end in one component.
+    pub(super) fn are_together(&self, one: PrivateGroup, other: PrivateGroup) -> bool {
+        let mut components = self.trace.ending.components.iter();
+        let has = |component: &[DaemonId], session: PrivateGroup| {
+            component.iter().any(|daemon| Self::daemon_name(*daemon) == session.daemon)
+        };
+        one.daemon == other.daemon || components.any(|c| has(c, one) && has(c, other))
     }
 
     /// Whether `message` wants no copy for `session`.
@@ -81,16 +107,21 @@ impl<'a> Sessions<'a> {
 fn cut(from: &SessionLog) -> Log<'_> {
     let mut log = Log {
         session: from.session,
+        watches: from.watches,
+        start: from.start,
         entries: &from.entries,
         views: BTreeMap::new(),
         killed: false,
         ended: false,
+        asks: false,
+        members_of: BTreeSet::new(),
     };
     let mut member: BTreeSet<GroupName> = BTreeSet::new();
     let mut signalled: BTreeSet<GroupName> = BTreeSet::new();
     for entry in &from.entries {
         match &entry.event {
-            SessionEvent::Send { .. } | SessionEvent::Asked(_) => {}
+            SessionEvent::Send { .. } => {}
+            SessionEvent::Asked(_) => log.asks = true,
             SessionEvent::Deliver { message, destinations, .. } => {
                 let groups: BTreeSet<&GroupName> = destinations.iter().collect();
                 for group in groups.into_iter().filter(|group| member.contains(*group)) {
@@ -114,6 +145,7 @@ fn cut(from: &SessionLog) -> Log<'_> {
                     signalled: signalled.remove(group),
                     messages: Vec::new(),
                     continues: false,
+                    arrives: !was_member,
                 };
                 views.push(view);
             }
@@ -128,5 +160,6 @@ fn cut(from: &SessionLog) -> Log<'_> {
             SessionEvent::End => log.ended = true,
         }
     }
+    log.members_of = member;
     log
 }
