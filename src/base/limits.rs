@@ -112,6 +112,13 @@ pub const CPUS_MAX: usize = 1024;
 /// Daemons of one cluster: a set of them is one 128-bit number.
 pub const DAEMONS_MAX: usize = 128;
 
+/// Greatest incarnation of a daemon: milliseconds of wall-clock time until the year 2248.
+pub const INCARNATION_MAX: u64 = (1 << 43) - 1;
+
+/// Greatest number of a ring. Numbers begin at the incarnation times 2^20 and grow by as much with
+/// each ring, so that no daemon ever gets here.
+pub const RING_NUMBER_MAX: u64 = (1 << 63) - 1;
+
 /// Packets between the slowest daemon of a ring and the newest one: the receive window.
 ///
 /// At 1,400 bytes it is 11 MB, several turns of a 10 Gbit/s link; a map of it fits a datagram.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::base::{Buffer, Counter, Instant, Rank, Store};
+use crate::base::{Buffer, Counter, Instant, Rank, Seq, Store};
 use crate::wire::token::{TokenHeader, TokenRequest};
 
 use super::super::context::Scope;
@@ -27,6 +27,11 @@ impl Rest {
     /// Whether the token rests here.
     pub(crate) fn is_here(&self) -> bool {
         self.here.is_some()
+    }
+
+    /// The last place that was given away, while it rests here.
+    pub(super) fn seq(&self) -> Option<Seq> {
+        self.here.map(|(token, _)| token.seq)
     }
 
     /// Whether it rests with another daemon, and with which.

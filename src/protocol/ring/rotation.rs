@@ -104,8 +104,7 @@ impl<B: Buffer> Rotation<B> {
         scope: &mut Scope<'_, S>,
     ) {
         let header = token.header;
-        let fits = header.to == scope.cx.me && token.lags.len() == self.ring.set.len();
-        if !fits || header.seq < self.visit_seq {
+        if header.to != scope.cx.me || token.lags.len() != self.ring.set.len() {
             return scope.cx.out.count(Counter::PacketsStale);
         }
         if header.hop <= self.visit_hop {
@@ -114,6 +113,12 @@ impl<B: Buffer> Rotation<B> {
             let notice = self.notice();
             let packet = notice.emit(scope.cx.envelope, scope.store);
             return scope.cx.send(Some(from), packet);
+        }
+        // It knows each place that was given away, and can be passed on.
+        let window = &self.ring.window;
+        let is_sane = (window.high()..=window.limit()).contains(&header.seq);
+        if !is_sane || header.hop == u64::MAX {
+            return scope.cx.out.count(Counter::PacketsStale);
         }
         if let Some(passed_at) = self.passed_at.take() {
             self.round.record(scope.now.since(passed_at));
@@ -146,6 +151,10 @@ impl<B: Buffer> Rotation<B> {
         scope: &mut Scope<'_, S>,
     ) {
         let header = &data.header;
+        if self.rest.seq().is_some_and(|seq| seq < header.seq) {
+            // Nobody but this daemon can give places away.
+            return scope.cx.out.count(Counter::PacketsStale);
+        }
         let is_new = self.ring.receive(scope.cx.me, from, data, bytes);
         scope.cx.out.count(if is_new {
             Counter::PacketsReceived
