@@ -9,6 +9,7 @@ mod bell;
 pub mod clock;
 pub mod cpu;
 pub mod driver;
+pub mod memfd;
 mod operation;
 mod poll;
 mod probe;
@@ -22,4 +23,5 @@ pub use driver::{
     Choice, Driver, DriverCounts, Event, Kind, ListenerKey, OpenError, Options, Report, StreamKey,
     Wait,
 };
+pub use memfd::Memfd;
 pub use socket::{Listener, Peer, Stream};
