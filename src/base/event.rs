@@ -58,6 +58,10 @@ pub enum Counter {
     PacketsRepaired,
     /// Packets that this daemon asked others to repeat.
     RepairsRequested,
+    /// Packets that the kernel dropped because a socket had no room for them.
+    PacketsDropped,
+    /// Packets that the kernel did not take.
+    PacketsUnsent,
     /// Datagrams dropped: damaged, of another cluster, or of another version.
     PacketsForeign,
     /// Datagrams dropped: of a ring, life or state that is over.
@@ -116,6 +120,8 @@ impl Counter {
         Self::PacketsDuplicate,
         Self::PacketsRepaired,
         Self::RepairsRequested,
+        Self::PacketsDropped,
+        Self::PacketsUnsent,
         Self::PacketsForeign,
         Self::PacketsStale,
         Self::TokenVisits,

@@ -144,5 +144,8 @@ const _: () = assert!(CLIENT_FRAME_BYTES_MAX <= ORDERED_BYTES_MAX);
 /// long.
 pub const STATE_PART_BYTES: usize = 64 * 1024;
 
+/// Batches of packets that a socket for other daemons may bring in one turn.
+pub const DATAGRAM_RECEIVES_PER_TURN: usize = 64;
+
 /// Requests of one session that may wait for the ring before no more are read from it.
 pub const SESSION_WAITING_MAX: usize = 32;

@@ -69,6 +69,7 @@ impl Acceptor {
             }
             driver::Event::Woken => {}
             driver::Event::Received { .. }
+            | driver::Event::Datagrams { .. }
             | driver::Event::Sent { .. }
             | driver::Event::SendFailed { .. }
             | driver::Event::Ended { .. } => unreachable!("no event of a listener"),

@@ -9,7 +9,7 @@ use crate::base::limits::ITEMS_PER_TURN;
 use crate::base::{Event, Instant, Tally};
 use crate::protocol::Delivery;
 use crate::session::Hold;
-use crate::sys::driver::{self, Driver};
+use crate::sys::driver::{self, DatagramKey, Driver};
 
 /// A session core's way to the ring core.
 pub(super) trait Link {
@@ -27,6 +27,12 @@ pub(super) trait Link {
 
     /// An event of the driver that concerns no connection.
     fn handle_event(&mut self, event: driver::Event<'_>, core: &mut SessionCore);
+
+    /// Datagrams may have come.
+    fn receive(&mut self, socket: DatagramKey, driver: &mut Driver);
+
+    /// Sends what there is for other daemons. Returns how much.
+    fn transmit(&mut self, driver: &mut Driver) -> usize;
 
     /// Whether there is something to exchange; looked at while watching for work.
     fn is_ready(&self) -> bool;
@@ -53,7 +59,7 @@ pub(super) trait Link {
     fn poll_event(&mut self) -> Option<Event>;
 
     /// What the parts behind it have counted.
-    fn tallies(&self) -> [&Tally; 3];
+    fn tallies(&self) -> [&Tally; 4];
 }
 
 /// The ring core is in this thread: nothing hops.
@@ -93,6 +99,7 @@ impl Local {
 
 impl Link for Local {
     fn open(&mut self, driver: &mut Driver) {
+        self.ring.open(driver);
         self.acceptor.open(driver);
     }
 
@@ -130,6 +137,14 @@ impl Link for Local {
         }
     }
 
+    fn receive(&mut self, socket: DatagramKey, driver: &mut Driver) {
+        self.ring.receive(socket, driver);
+    }
+
+    fn transmit(&mut self, driver: &mut Driver) -> usize {
+        self.ring.transmit(driver)
+    }
+
     fn is_ready(&self) -> bool {
         false
     }
@@ -149,6 +164,7 @@ impl Link for Local {
     fn awake(&self) {}
 
     fn close(&mut self, driver: &mut Driver) {
+        self.ring.stop(driver);
         self.acceptor.close(driver);
     }
 
@@ -156,9 +172,9 @@ impl Link for Local {
         self.ring.poll_event()
     }
 
-    fn tallies(&self) -> [&Tally; 3] {
-        let [groups, order] = self.ring.tallies();
-        [groups, order, self.acceptor.tally()]
+    fn tallies(&self) -> [&Tally; 4] {
+        let [groups, order, network] = self.ring.tallies();
+        [groups, order, network, self.acceptor.tally()]
     }
 }
 
@@ -217,6 +233,7 @@ impl Link for Remote {
         match event {
             driver::Event::Woken => {}
             driver::Event::Accepted { .. }
+            | driver::Event::Datagrams { .. }
             | driver::Event::Overflow { .. }
             | driver::Event::AcceptFailed { .. }
             | driver::Event::Received { .. }
@@ -224,6 +241,12 @@ impl Link for Remote {
             | driver::Event::SendFailed { .. }
             | driver::Event::Ended { .. } => unreachable!("the ring core has the listeners"),
         }
+    }
+
+    fn receive(&mut self, _socket: DatagramKey, _driver: &mut Driver) {}
+
+    fn transmit(&mut self, _driver: &mut Driver) -> usize {
+        0
     }
 
     fn is_ready(&self) -> bool {
@@ -261,9 +284,9 @@ impl Link for Remote {
         None
     }
 
-    fn tallies(&self) -> [&Tally; 3] {
+    fn tallies(&self) -> [&Tally; 4] {
         // The ring core publishes its own.
         const NOTHING: &Tally = &Tally::new();
-        [NOTHING; 3]
+        [NOTHING; 4]
     }
 }

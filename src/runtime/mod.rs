@@ -8,6 +8,7 @@ mod acceptor;
 mod doorbell;
 mod idle;
 mod link;
+mod network;
 mod port;
 mod ring_core;
 mod ring_thread;

@@ -1,14 +1,19 @@
-//! The ring core's state: the protocol layer, and memory for its messages.
+//! The ring core's state: the protocol layer, memory for its messages, and the other daemons.
 
+use super::network::{Arrival, Network, Sockets};
 use crate::base::{Event, Instant, PrivateGroup, SessionId, Tally};
 use crate::mem::pool::{Pool, Slice};
 use crate::protocol::{Delivery, Protocol, Setup};
 use crate::session::Submission;
+use crate::sys::driver::{DatagramKey, Driver};
 
 /// The protocol layer of the daemon with its buffer pool.
 pub(super) struct RingCore {
     protocol: Protocol<Pool>,
     pool: Pool,
+    /// Not yet with the driver.
+    sockets: Option<Sockets>,
+    network: Option<Network>,
     now: Instant,
 }
 
@@ -21,8 +26,45 @@ pub(super) enum Answer {
 }
 
 impl RingCore {
-    pub(super) fn new(setup: &Setup, now: Instant, mut pool: Pool) -> Self {
-        Self { protocol: Protocol::new(setup, now, &mut pool), pool, now }
+    /// `sockets`: where there are other daemons.
+    pub(super) fn new(
+        setup: &Setup,
+        sockets: Option<Sockets>,
+        now: Instant,
+        mut pool: Pool,
+    ) -> Self {
+        let protocol = Protocol::new(setup, now, &mut pool);
+        Self { protocol, pool, sockets, network: None, now }
+    }
+
+    /// Work begins.
+    pub(super) fn open(&mut self, driver: &mut Driver) {
+        self.network = self.sockets.take().map(|sockets| Network::new(sockets, driver));
+    }
+
+    /// Takes what has come from other daemons.
+    pub(super) fn receive(&mut self, socket: DatagramKey, driver: &mut Driver) {
+        let Some(network) = &mut self.network else { return };
+        let (protocol, now) = (&mut self.protocol, self.now);
+        network.receive(socket, driver, &mut self.pool, |arrival, pool| match arrival {
+            Arrival::Packet(packet) => protocol.handle_packet(now, &packet, pool),
+            Arrival::Refusal(daemon) => protocol.handle_unreachable(now, daemon, pool),
+        });
+    }
+
+    /// Sends what there is for other daemons. Returns how many packets that was.
+    pub(super) fn transmit(&mut self, driver: &mut Driver) -> usize {
+        let protocol = &mut self.protocol;
+        match &mut self.network {
+            Some(network) => network.transmit(driver, || protocol.poll_transmit()),
+            None => 0,
+        }
+    }
+
+    /// Says goodbye to the other daemons.
+    pub(super) fn stop(&mut self, driver: &mut Driver) {
+        self.protocol.handle_stop(self.now, &mut self.pool);
+        self.transmit(driver);
     }
 
     /// Tells the time for everything until the next turn.
@@ -73,7 +115,9 @@ impl RingCore {
         self.protocol.poll_event()
     }
 
-    pub(super) fn tallies(&self) -> [&Tally; 2] {
-        self.protocol.tallies()
+    pub(super) fn tallies(&self) -> [&Tally; 3] {
+        const NOTHING: &Tally = &Tally::new();
+        let [groups, order] = self.protocol.tallies();
+        [groups, order, self.network.as_ref().map_or(NOTHING, Network::tally)]
     }
 }

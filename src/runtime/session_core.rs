@@ -75,6 +75,7 @@ impl SessionCore {
                 }
             }
             driver::Event::Accepted { .. }
+            | driver::Event::Datagrams { .. }
             | driver::Event::Overflow { .. }
             | driver::Event::AcceptFailed { .. }
             | driver::Event::Woken => unreachable!("no event of a connection"),

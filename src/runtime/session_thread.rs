@@ -54,6 +54,7 @@ impl<L: Link> SessionThread<L> {
         work += self.link.exchange(&mut self.core);
         self.core.fire_timers();
         work += self.link.exchange(&mut self.core);
+        work += self.link.transmit(&mut self.driver);
         work += self.core.transmit(&mut self.driver);
         // In the same turn: the core may sleep after it.
         self.link.release(&mut self.core);
@@ -71,6 +72,7 @@ impl<L: Link> SessionThread<L> {
                     // At once, so that what comes from one client is bounded by its buffer.
                     self.link.exchange(&mut self.core);
                 }
+                Event::Datagrams { socket } => self.link.receive(socket, &mut self.driver),
                 Event::Sent { .. } | Event::SendFailed { .. } | Event::Ended { .. } => {
                     self.core.handle_event(event);
                 }
@@ -126,9 +128,10 @@ impl<L: Link> SessionThread<L> {
         }
         if work > 0 {
             self.tally.count(Counter::TurnsBusy);
-            let [groups, order, acceptor] = self.link.tallies();
             let core = self.core.tally();
-            self.counters.publish(&[&self.tally, core, groups, order, acceptor]);
+            let [groups, order, network, acceptor] = self.link.tallies();
+            let all = [&self.tally, core, groups, order, network, acceptor];
+            self.counters.publish(&all);
         }
     }
 

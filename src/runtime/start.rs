@@ -193,7 +193,7 @@ impl Starter {
         let name = self.config.daemon;
         let daemon = Daemon { id: DaemonId::from_name(name.as_str()), name };
         let setup = protocol::Setup::alone(daemon, Clock.wall_millis());
-        RingCore::new(&setup, Clock.read(), pool(&self.config))
+        RingCore::new(&setup, None, Clock.read(), pool(&self.config))
     }
 
     /// Starts a thread, which opens its driver and then waits for what `run` needs.

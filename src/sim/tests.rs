@@ -6,12 +6,13 @@ mod model;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use super::checker::Property;
 use super::checker::check;
 use super::checker::trace::{Ending, Place, Trace};
 use super::cluster::{Action, Cluster};
 use super::core::{Channel, Core, Output, Placement, Setup, Transmit, Tuning};
 use super::network::Weather;
-use super::report::{Summary, judge};
+use super::report::{Failure, Summary, What, judge};
 use super::rng::Rng;
 use super::scenario::Plan;
 use super::workload::Workload;
@@ -279,10 +280,18 @@ fn the_model_keeps_every_property() {
 
 #[test]
 fn each_fault_of_the_model_is_caught() {
-    for fault in Fault::ALL {
+    for (fault, known) in Fault::ALL {
         FAULT.set(fault);
-        let found = (0..60).find_map(|seed| judge::<Model>(seed, &few()).err());
+        // A seed that is known to show it, to be quick; others where plans are drawn anew.
+        let mut seeds = [known].into_iter().chain(0..100);
+        let found = seeds.find_map(|seed| judge::<Model>(seed, &few()).err().filter(is_of_order));
         FAULT.set(Fault::None);
         println!("{fault:?}: {}", found.unwrap_or_else(|| panic!("{fault:?} is not caught")));
     }
+}
+
+/// Whether what went wrong is an order: the model does not always come to rest where links are cut
+/// one way, fault or not.
+fn is_of_order(failure: &Failure) -> bool {
+    matches!(&failure.what, What::Violation(violation) if violation.property < Property::L1)
 }

@@ -68,12 +68,13 @@ impl Daemon {
 
     fn committing() -> Self {
         let mut daemon = Self::gathering();
-        for _ in 0..2 {
-            for index in 1..3 {
-                let join = daemon.join(index, ring_set());
-                daemon.take(&join);
-            }
+        for index in 1..3 {
+            let join = daemon.join(index, ring_set());
+            daemon.take(&join);
         }
+        // Joins that are here are looked at together.
+        assert!(daemon.order.poll_timeout() <= Some(daemon.now));
+        daemon.order.handle_timeout(daemon.now, &mut Heap);
         assert_eq!(daemon.order.state_name(), "commit");
         daemon.ring = daemon.transmitted().expect("the leader says what was agreed on");
         daemon

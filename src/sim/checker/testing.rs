@@ -13,6 +13,7 @@
 //! a1 join g 1 a1 a1,b2      gets view 1 of g, caused by a1; also leave, disconnect
 //! a1,b2 network g 3 a1/b2   gets view 3 of g with the sets {a1} and {b2}
 //! a1 signal g | left g | killed | end
+//! a1 asks join g            asks for it; also `asks leave g` and `asks disconnect`
 //! calm 1,2/3                faults have stopped; components {1, 2} and {3}; `settled` behind it
 //! ```
 
@@ -24,8 +25,8 @@ use crate::base::{
 };
 
 use super::trace::{
-    Content, DaemonEvent, DaemonLog, Entry, Life, MessageId, Place, Sent, SessionEvent, SessionLog,
-    Trace, ViewCause,
+    Ask, Content, DaemonEvent, DaemonLog, Entry, Life, MessageId, Place, Sent, SessionEvent,
+    SessionLog, Trace, ViewCause,
 };
 use super::{Property, check};
 
@@ -200,6 +201,11 @@ impl Writer {
             }
             "signal" => SessionEvent::Transitional { group: group(words[1]) },
             "left" => SessionEvent::Left { group: group(words[1]) },
+            "asks" => SessionEvent::Asked(match words[1] {
+                "join" => Ask::Join(group(words[2])),
+                "leave" => Ask::Leave(group(words[2])),
+                _ => Ask::Disconnect,
+            }),
             "killed" => SessionEvent::Killed,
             "end" => SessionEvent::End,
             cause => {
@@ -220,13 +226,16 @@ impl Writer {
             None => {
                 self.trace.sessions.push(SessionLog {
                     session,
-                    watches: true,
+                    watches: false,
                     start: 0,
                     entries: Vec::new(),
                 });
                 self.trace.sessions.last_mut().unwrap()
             }
         };
+        // Who is told of views wants to be.
+        log.watches |=
+            !matches!(entry.event, SessionEvent::Send { .. } | SessionEvent::Deliver { .. });
         log.entries.push(entry);
     }
 }

@@ -510,6 +510,61 @@ fn g13_two_sides_of_a_view_are_caught() {
 }
 
 #[test]
+fn l3_unanswered_session_is_caught() {
+    let asks = "a1 asks join g\n {} calm 1";
+    assert_eq!(judge(&asks.replace("{}", "")), Some(L3));
+    assert_eq!(judge(&asks.replace("{}", "a1 end\n")), None);
+    assert_eq!(judge(&asks.replace("{}", "a1 join g 1 a1 a1\n")), None);
+    // The second join means nothing, and so does leaving what one is not in.
+    let twice = "a1 asks join g\n a1 asks join g\n a1 join g 1 a1 a1\n a1 asks leave h\n";
+    assert_eq!(judge(&format!("{twice} calm 1")), None);
+    let leaves = format!("{twice} a1 asks leave g\n");
+    assert_eq!(judge(&leaves), None);
+    assert_eq!(judge(&format!("{leaves} calm 1")), Some(L3));
+    assert_eq!(judge(&format!("{leaves} a1 left g\n calm 1")), None);
+    // Answers that nobody asked for, at any time.
+    assert_eq!(judge("a1 asks join g\n a1 join h 1 a1 a1"), Some(L3));
+    assert_eq!(judge(&format!("{twice} a1 left g")), Some(L3));
+    assert_eq!(judge("a1 asks disconnect\n calm 1"), Some(L3));
+    assert_eq!(judge("a1 asks disconnect\n a1 end\n calm 1"), None);
+}
+
+#[test]
+fn l3_message_that_misses_a_member_is_caught() {
+    let near = "b1 join g 1 b1 b1\n a1 send 0 agreed g\n {} calm 1";
+    assert_eq!(judge(&near.replace("{}", "")), Some(L3));
+    assert_eq!(judge(&near.replace("{}", "b1 get a1:0\n")), None);
+    assert_eq!(judge(&near.replace("{}", "b1 left g\n")), None);
+    // Far away only what is sent at rest has to come.
+    let far =
+        "1,2 regular 1 1,2\n b2 join g 1 b2 b2\n {} calm 1,2\n {} settled\n {} b2 send 0 agreed h";
+    for (place, verdict) in [(0, None), (1, None), (2, Some(L3))] {
+        let mut parts = far.split("{}");
+        let mut run = parts.next().unwrap().to_owned();
+        for (index, part) in parts.enumerate() {
+            run += if index == place { "a1 send 0 agreed g\n" } else { "" };
+            run += part;
+        }
+        assert_eq!(judge(&run), verdict, "{run}");
+    }
+}
+
+#[test]
+fn l1_wrong_view_at_the_end_is_caught() {
+    let asks = "1,2 regular 1 1,2\n a1,b2 asks join g\n";
+    let right = "a1 join g 1 a1 a1\n a1,b2 join g 2 b2 a1,b2\n";
+    let end = "calm 1,2";
+    assert_eq!(judge(&format!("{asks} {right} {end}")), None);
+    let alone = "a1 join g 1 a1 a1\n b2 join g 2 b2 b2\n";
+    assert_eq!(judge(&format!("{asks} {alone} {end}")), Some(L1));
+    let apart = "a1 network g 1 a1/b2\n b2 network g 2 a1/b2\n";
+    assert_eq!(judge(&format!("{asks} {apart} {end}")), Some(L1));
+    // In different components that is as it should be.
+    let split = "1 transitional 1\n 2 transitional 2\n 1 regular 2 1\n 2 regular 2 2\n calm 1/2";
+    assert_eq!(judge(&format!("{asks} {alone} {split}")), None);
+}
+
+#[test]
 fn a_hundred_thousand_events_are_judged() {
     let mut script = String::from("1,2,3,4,5 regular 1 1,2,3,4,5\n");
     for n in 0..12_000 {

@@ -136,14 +136,15 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 7] = [
-        Self::SafeTooEarly,
-        Self::NothingAgain,
-        Self::SignalTooEarly,
-        Self::AruRaised,
-        Self::DoneTooEarly,
-        Self::TokenTwice,
-        Self::NumberStays,
+    /// All of them, each with a seed that shows it.
+    pub(super) const ALL: [(Self, u64); 7] = [
+        (Self::SafeTooEarly, 0),
+        (Self::NothingAgain, 0),
+        (Self::SignalTooEarly, 4),
+        (Self::AruRaised, 14),
+        (Self::DoneTooEarly, 0),
+        (Self::TokenTwice, 0),
+        (Self::NumberStays, 2),
     ];
 }
 
