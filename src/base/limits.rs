@@ -53,6 +53,12 @@ const _: () = assert!(CLIENT_RECEIVE_BYTES_MIN < CLIENT_RECEIVE_BYTES);
 /// Bytes that a client's outbox collects before it writes them by itself.
 pub const CLIENT_BATCH_BYTES: usize = 64 * 1024;
 
+/// Smallest queue between a session and its daemon in shared memory.
+pub const SHARED_QUEUE_BYTES_MIN: usize = 16 * 1024;
+
+/// Largest queue between a session and its daemon in shared memory. Each session has two.
+pub const SHARED_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Default bound on sessions of one daemon; descriptors may force a smaller one.
 pub const SESSIONS_MAX: usize = 16_384;
 
