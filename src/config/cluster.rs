@@ -88,6 +88,23 @@ impl Cluster {
         SocketAddr::new(daemon.address, self.port + 1)
     }
 
+    /// What of `new` a daemon cannot go over to while it runs, by the names of the keys.
+    pub fn needs_restart(&self, new: &Self, me: DaemonName) -> Vec<&'static str> {
+        let address = |cluster: &Self| {
+            cluster.daemons.iter().find(|daemon| daemon.name == me).map(|daemon| daemon.address)
+        };
+        [
+            ("cluster.daemons (the address of this one)", address(self) != address(new)),
+            ("cluster.multicast", self.multicast != new.multicast),
+            ("cluster.port", self.port != new.port),
+            ("cluster.hops", self.hops != new.hops),
+            ("cluster.receive_bytes", self.receive_bytes != new.receive_bytes),
+        ]
+        .into_iter()
+        .filter_map(|(name, differs)| differs.then_some(name))
+        .collect()
+    }
+
     /// What tells this cluster from others: a hash of all that its daemons must agree on.
     pub fn identity(&self) -> u64 {
         let mut text = format!("{:?} {} {}\n", self.multicast, self.port, self.datagram_bytes);

@@ -351,6 +351,21 @@ impl Config {
     }
 }
 
+impl Config {
+    /// What of `new` a daemon cannot go over to while it runs, by the names of the keys. Daemons of
+    /// the cluster, its failure timeout and the size of datagrams change while clients stay.
+    pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
+        let mut keys = self.cluster.needs_restart(&new.cluster, self.daemon);
+        let (old, new) = (self.values(), new.values());
+        let others = |(name, _): &&(&'static str, String)| !name.starts_with("cluster.");
+        let differs = |value: &&(&'static str, String)| !new.contains(value);
+        keys.extend(old.iter().filter(others).filter(differs).map(|(name, _)| *name));
+        let is_new = |(name, _): &&(&'static str, String)| !old.iter().any(|(old, _)| old == name);
+        keys.extend(new.iter().filter(others).filter(is_new).map(|(name, _)| *name));
+        keys
+    }
+}
+
 /// What a configuration depends on besides its text.
 struct Host<'h> {
     /// Reads a small file; a test's does not touch the disk.

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::config::Cluster;
 use crate::observe::counters::{Counters, totals_text};
 use crate::sys::Bell;
 use crate::sys::datagram::DatagramError;
@@ -81,6 +82,14 @@ impl Running {
     /// removes its socket file. Returns at once; [`Running::join`] waits for it.
     pub fn stop(&self) {
         self.shared.stop(&self.bells);
+    }
+
+    /// Goes over to other daemons or another tuning of the cluster; clients stay. Returns at once.
+    ///
+    /// The caller has asked [`Config::needs_restart`](crate::config::Config::needs_restart) whether
+    /// that is possible.
+    pub fn reload(&self, cluster: Cluster) {
+        self.shared.set_cluster(cluster, &self.bells);
     }
 
     /// Waits until the daemon has stopped.

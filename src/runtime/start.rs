@@ -1,6 +1,5 @@
 //! From a configuration to running threads.
 
-use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -12,7 +11,7 @@ use super::acceptor::Acceptor;
 use super::doorbell::Doorbell;
 use super::idle::Idle;
 use super::link::{Link, Local, Remote};
-use super::network::{Place, Plan, Sockets};
+use super::network::{Plan, Sockets};
 use super::port::{Lane, Port, ToRing, ToSession};
 use super::ring_core::RingCore;
 use super::ring_thread::{RingThread, SessionPort};
@@ -20,21 +19,21 @@ use super::session_core::SessionCore;
 use super::session_thread::SessionThread;
 use super::shared::Shared;
 use super::{RunError, Running, StartError};
+use crate::base::Tally;
 use crate::base::limits::{
     DESCRIPTORS_RESERVED, LISTEN_PATIENCE, LISTEN_PAUSE, QUEUE_SLOTS, RECEIVE_BUFFERS, RING_ENTRIES,
 };
-use crate::base::{DaemonId, Tally};
-use crate::config::{self, ClusterDaemon, Config, DriverChoice, SlowReceiver};
+use crate::config::{self, Config, DriverChoice, SlowReceiver};
 use crate::mem::pool::{Pool, PoolOptions};
 use crate::mem::spsc::queue;
 use crate::observe::counters::Counters;
 use crate::observe::log::Teller;
-use crate::protocol::{self, Daemon};
 use crate::session;
 use crate::session::credit::Bounds;
 use crate::sys::Bell;
 use crate::sys::clock::Clock;
 use crate::sys::cpu;
+use crate::sys::datagram::DatagramError;
 use crate::sys::driver::{Choice, Driver, Options};
 use crate::sys::socket::{ListenError, Listener};
 use crate::wire::session::AuthMethods;
@@ -50,8 +49,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let addresses = listeners.iter().filter_map(Listener::address).collect();
     let access = config.auth.access.clone();
     let acceptor = Acceptor::new(listeners, access, sessions_max(&config));
-    let plan = network_plan(&config);
-    let sockets = plan.map(Sockets::open).transpose()?;
+    let sockets = open_sockets(&config)?;
     let mut starter = Starter::new(config, sockets);
     if starter.config.cores.count == 1 {
         starter.start_alone(acceptor)?;
@@ -71,6 +69,20 @@ fn listen(config: &Config) -> Result<Vec<Listener>, ListenError> {
                 park_timeout(LISTEN_PAUSE);
             }
             result => return result,
+        }
+    }
+}
+
+/// Opens the sockets for other daemons, if there are any, with the same patience.
+fn open_sockets(config: &Config) -> Result<Option<Sockets>, DatagramError> {
+    let Some(plan) = Plan::new(&config.cluster, config.daemon) else { return Ok(None) };
+    let deadline = Clock.read() + LISTEN_PATIENCE;
+    loop {
+        match Sockets::open(&plan) {
+            Err(error) if error.is_in_use() && Clock.read() < deadline => {
+                park_timeout(LISTEN_PAUSE);
+            }
+            result => return result.map(Some),
         }
     }
 }
@@ -198,7 +210,7 @@ impl Starter {
 
     fn ring_core(&mut self) -> RingCore {
         let (config, sockets) = (&self.config, self.sockets.take());
-        RingCore::new(&protocol_setup(config), sockets, Clock.read(), pool(config))
+        RingCore::new(&config.cluster, config.daemon, sockets, Clock.read(), pool(config))
     }
 
     /// Starts a thread, which opens its driver and then waits for what `run` needs.
@@ -276,55 +288,6 @@ fn rules(auth: &config::Auth) -> session::Auth {
 /// Tells of daemons by name.
 fn teller(config: &Config) -> Teller {
     Teller::new(config.cluster.daemons.iter().map(|daemon| (daemon.id(), daemon.name)).collect())
-}
-
-/// What the protocol layer must know.
-fn protocol_setup(config: &Config) -> protocol::Setup {
-    let cluster = &config.cluster;
-    let me = Daemon { id: DaemonId::from_name(config.daemon.as_str()), name: config.daemon };
-    let daemons = match &cluster.daemons[..] {
-        [] => vec![me],
-        all => all.iter().map(|daemon| Daemon { id: daemon.id(), name: daemon.name }).collect(),
-    };
-    protocol::Setup {
-        daemons,
-        me: me.id,
-        cluster: cluster.identity(),
-        incarnation: Clock.wall_millis(),
-        seed: RandomState::new().hash_one(()),
-        options: protocol::options::Options {
-            failure_timeout: cluster.failure_timeout,
-            datagram_bytes: cluster.datagram_bytes,
-            ..protocol::options::Options::default()
-        },
-    }
-}
-
-/// Where the other daemons are, if there are any.
-fn network_plan(config: &Config) -> Option<Plan> {
-    let cluster = &config.cluster;
-    let place = |daemon: &ClusterDaemon| Place {
-        id: daemon.id(),
-        data: cluster.data(daemon),
-        token: cluster.token(daemon),
-    };
-    let is_me = |daemon: &&ClusterDaemon| daemon.name == config.daemon;
-    let me = cluster.daemons.iter().find(is_me).map(place)?;
-    let others = cluster.daemons.iter().filter(|daemon| !is_me(daemon));
-    let others: Vec<Place> = others.map(place).collect();
-    let group = cluster.multicast.map(|group| SocketAddr::new(group, cluster.port));
-    let everybody = match group {
-        Some(group) => vec![group],
-        None => others.iter().map(|place| place.data).collect(),
-    };
-    Some(Plan {
-        me,
-        others,
-        joins: group.into_iter().collect(),
-        everybody,
-        hops: cluster.hops,
-        receive_bytes: cluster.receive_bytes,
-    })
 }
 
 fn pool(config: &Config) -> Pool {

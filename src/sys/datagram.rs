@@ -56,6 +56,13 @@ pub enum DatagramError {
     },
 }
 
+impl DatagramError {
+    /// Whether another socket is in the way, which may go away.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
+    }
+}
+
 fn option(option: &'static str) -> impl FnOnce(io::Error) -> DatagramError {
     move |source| DatagramError::Option { option, source }
 }
