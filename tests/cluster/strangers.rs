@@ -1,0 +1,1 @@
+//! Packets that no daemon of the cluster sent, or sent long ago.
