@@ -136,10 +136,7 @@ impl<B: Buffer> Rotation<B> {
         }
         let seq = token.header.seq;
         self.ring.window.raise_high(seq);
-        for (rank, lag) in self.ring.set.iter().zip(token.lags.iter()) {
-            let aru = seq.get().saturating_sub(u64::from(lag));
-            self.ring.learn_aru(rank, Seq::new(aru));
-        }
+        self.ring.learn_lags(seq, token.lags.iter());
     }
 
     /// A packet of the order.
@@ -285,7 +282,9 @@ impl<B: Buffer> Rotation<B> {
     /// Asks for what is overdue outside of the token, where that had time to bring it.
     fn repair<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
         let (aru, high) = (self.ring.window.aru(), self.ring.window.high());
-        self.overdue.observe(scope.now, aru, high, scope.cx.options.reorder_allowance);
+        if !self.overdue.observe(scope.now, aru, high, scope.cx.options.reorder_allowance) {
+            return;
+        }
         let patience = self.repair_patience(scope.cx);
         let Some(tries) = self.overdue.may_ask(scope.now, aru, patience) else { return };
         let missing = repair::missing(&self.ring.window, self.overdue.limit());
