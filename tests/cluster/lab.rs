@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,8 +36,7 @@ pub(crate) fn is_possible() -> bool {
 }
 
 fn script(lab: &str) -> Command {
-    let mut command =
-        Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/lab"));
+    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/lab"));
     command
         .env("LAB", lab)
         .env("LAB_OWNER", process::id().to_string())
@@ -175,7 +174,9 @@ impl Lab {
             self.signal(host, Signal::TERM);
         }
         for host in &self.hosts {
-            until(&format!("the daemon of {host} stops"), || self.pid(host).is_none().then_some(()));
+            until(&format!("the daemon of {host} stops"), || {
+                self.pid(host).is_none().then_some(())
+            });
         }
     }
 

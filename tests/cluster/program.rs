@@ -103,6 +103,8 @@ struct Life<'p> {
     program: &'p mut Program,
     session: Session,
     own: PrivateGroup,
+    /// The step at which it began.
+    start: u64,
     entries: Vec<Entry<SessionEvent>>,
     sent: u32,
     /// Messages to all that have not come back.
@@ -118,10 +120,12 @@ impl<'p> Life<'p> {
     fn new(program: &'p mut Program, session: Session) -> Self {
         let own = *session.private_group();
         program.shared.update(program.number, |seen| seen.begin(own));
+        let (start, _) = program.shared.step();
         Self {
             program,
             session,
             own,
+            start,
             entries: Vec::new(),
             sent: 0,
             outstanding: 0,
@@ -144,7 +148,8 @@ impl<'p> Life<'p> {
         if going.is_err() {
             self.log(SessionEvent::End);
         }
-        SessionLog { session: self.own, entries: self.entries }
+        let start = self.start;
+        SessionLog { session: self.own, watches: true, start, entries: self.entries }
     }
 
     fn log(&mut self, event: SessionEvent) {
@@ -199,7 +204,8 @@ impl<'p> Life<'p> {
             SessionEvent::Left { group } => {
                 self.joined.remove(group);
             }
-            SessionEvent::Send { .. }
+            SessionEvent::Asked(_)
+            | SessionEvent::Send { .. }
             | SessionEvent::Transitional { .. }
             | SessionEvent::Killed
             | SessionEvent::End => {}
