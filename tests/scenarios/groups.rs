@@ -9,7 +9,7 @@ use madrigal::sim::core::CLUSTERS;
 use madrigal::sim::group::Grouped;
 use madrigal::sim::network::Weather;
 
-use crate::lab::{FAILURE_TIMEOUT, Lab, group, millis, tuning};
+use crate::lab::{FAILURE_TIMEOUT, Lab, cases, group, millis, tuning};
 
 type GroupLab = Lab<Grouped>;
 
@@ -64,7 +64,7 @@ fn a_group_that_a_change_does_not_concern_hears_nothing() {
 #[test]
 fn all_members_of_a_view_have_one_id_of_it_after_any_merge() {
     // G1 judges it; the cut comes at different moments of the load.
-    for moment in 0..6 {
+    for moment in 0..cases(2, 20) {
         let mut lab = GroupLab::formed(6);
         lab.load();
         lab.cluster.run_for(millis(50 + moment));
@@ -80,7 +80,7 @@ fn all_members_of_a_view_have_one_id_of_it_after_any_merge() {
 #[test]
 fn no_service_overtakes_the_views_of_a_merge() {
     // Members of the other part send from the moment when the ring is there.
-    for seed in 0..10 {
+    for seed in 0..cases(3, 20) {
         let mut lab = GroupLab::seeded(4, tuning(FAILURE_TIMEOUT), seed);
         lab.forms(vec![0, 1, 2, 3]);
         lab.cluster.act(Action::Partition(vec![0, 0, 1, 1]));
@@ -107,7 +107,7 @@ fn no_service_overtakes_the_views_of_a_merge() {
 
 #[test]
 fn another_configuration_file_in_the_midst_of_a_membership_change_loses_no_session() {
-    for delay in 0..12 {
+    for delay in 0..cases(12, 60) {
         let mut lab = GroupLab::formed(4);
         let all = lab.members(&[0, 1, 2], "g");
         lab.load();
@@ -165,7 +165,7 @@ fn a_local_message_waits_for_what_its_session_asked_for_before() {
 
 #[test]
 fn a_group_turns_from_local_to_common_and_back_in_the_midst_of_traffic() {
-    for seed in 0..4 {
+    for seed in 0..cases(4, 20) {
         let mut lab = GroupLab::seeded(3, tuning(FAILURE_TIMEOUT), seed);
         lab.forms(vec![0, 1, 2]);
         let near = lab.members(&[0, 0], "g");
@@ -255,7 +255,7 @@ fn a_session_that_asks_for_more_than_the_ring_takes_is_held_and_let_go() {
 
 #[test]
 fn bad_weather_and_a_merge_of_loaded_groups_keep_every_promise() {
-    for seed in 0..5 {
+    for seed in 0..cases(1, 20) {
         let mut lab = GroupLab::seeded(5, tuning(FAILURE_TIMEOUT), seed);
         lab.forms((0..5).collect());
         lab.load();

@@ -24,6 +24,12 @@ pub(crate) fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
+/// How often to repeat a scenario with variations: builds without optimisation are slow. Where
+/// seeds are asked for, it is the full number.
+pub(crate) fn cases(few: u64, all: u64) -> u64 {
+    if std::env::var_os("MADRIGAL_SEEDS").is_some() { all } else { few }
+}
+
 pub(crate) fn tuning(failure_timeout: Duration) -> Tuning {
     Tuning {
         failure_timeout,

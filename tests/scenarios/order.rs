@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use madrigal::base::limits::DAEMONS_MAX;
 use madrigal::base::{DaemonId, Instant, Service};
 use madrigal::sim::checker::trace::DaemonEvent;
 use madrigal::sim::cluster::{Action, Cluster};
@@ -10,7 +11,7 @@ use madrigal::sim::network::Weather;
 use madrigal::sim::order::Ordering;
 use madrigal::sim::scenario::{INCARNATIONS_END, STATES};
 
-use crate::lab::{FAILURE_TIMEOUT, Lab, in_one_ring, millis, tuning};
+use crate::lab::{FAILURE_TIMEOUT, Lab, cases, in_one_ring, millis, tuning};
 
 type OrderLab = Lab<Ordering>;
 
@@ -63,7 +64,7 @@ fn a_pause_below_the_timeout_splits_nothing() {
 
 #[test]
 fn a_lost_token_costs_no_failure_timeout() {
-    for seed in 1..=10 {
+    for seed in 1..=cases(2, 20) {
         let mut lab = OrderLab::seeded(4, tuning(FAILURE_TIMEOUT), seed);
         lab.forms(vec![0, 1, 2, 3]);
         let ring = lab.ring(0);
@@ -81,6 +82,8 @@ fn a_suspended_machine_is_left_out_and_comes_back() {
     lab.load();
     lab.cluster.act(Action::Pause(1, Duration::from_secs(30)));
     lab.forms(vec![0, 2]);
+    lab.cluster.run_for(millis(100));
+    lab.cluster.silence();
     lab.cluster.run_for(Duration::from_secs(31));
     lab.forms(vec![0, 1, 2]);
     lab.judge();
@@ -198,7 +201,7 @@ fn a_pair_that_hears_one_way_comes_to_rest() {
         let mut lab = OrderLab::formed(daemons);
         lab.cluster.act(Action::Link(0, 1, false));
         lab.load();
-        lab.cluster.run_for(FAILURE_TIMEOUT * 100);
+        lab.cluster.run_for(FAILURE_TIMEOUT * cases(25, 100) as u32);
         lab.apart = true;
         lab.judge();
     }
@@ -239,7 +242,7 @@ fn a_stranger_is_left_alone() {
 #[test]
 fn agreed_messages_are_on_one_side_of_the_signal() {
     // The cut comes at every moment of some rounds of a loaded ring.
-    for moment in 0..40 {
+    for moment in 0..cases(4, 60) {
         let mut lab = OrderLab::formed(4);
         lab.load();
         lab.cluster.run_until(Instant::ZERO + millis(400) + Duration::from_micros(moment * 17));
@@ -275,7 +278,7 @@ fn the_aru_moves_on_while_the_token_rotates() {
 #[test]
 fn what_was_received_of_the_old_ring_counts_for_nothing_in_the_new_one() {
     // Daemons that miss different messages of a ring form the next one, over and over.
-    for seed in 0..6 {
+    for seed in 0..cases(3, 30) {
         let mut lab = OrderLab::seeded(5, tuning(FAILURE_TIMEOUT), seed);
         lab.forms((0..5).collect());
         lab.load();
@@ -294,7 +297,7 @@ fn what_was_received_of_the_old_ring_counts_for_nothing_in_the_new_one() {
 
 #[test]
 fn a_message_that_arrives_after_it_was_listed_as_missing_is_delivered_once() {
-    for seed in 0..12 {
+    for seed in 0..cases(6, 60) {
         let mut lab = OrderLab::seeded(4, tuning(FAILURE_TIMEOUT), seed);
         lab.forms((0..4).collect());
         lab.load();
@@ -448,8 +451,9 @@ fn what_nobody_who_moves_on_has_is_lost_with_its_daemon() {
 }
 
 #[test]
-fn a_hundred_and_twenty_eight_daemons_form_one_ring() {
-    let mut lab = OrderLab::starting(128, tuning(FAILURE_TIMEOUT * 3));
-    lab.forms((0..128).collect());
+fn as_many_daemons_as_there_may_be_form_one_ring() {
+    let daemons = cases(24, DAEMONS_MAX as u64) as usize;
+    let mut lab = OrderLab::starting(daemons, tuning(FAILURE_TIMEOUT * 3));
+    lab.forms((0..daemons).collect());
     lab.judge();
 }
