@@ -39,6 +39,9 @@ pub struct Run {
     pub time: Duration,
 }
 
+/// Incarnations are below this.
+pub const INCARNATIONS_END: u64 = 1 << 43;
+
 /// Longest time from the last fault to rest, in failure timeouts.
 const SETTLE_TIMEOUTS: u32 = 200;
 
@@ -96,6 +99,7 @@ impl Plan {
             failure_timeout: Duration::from_millis(rng.within(5..60)),
             window_packets: *rng.pick(&[2, 5, 20, 200]),
             datagram_bytes: *rng.pick(&[600, 1_432, 8_900]),
+            first_incarnation: if rng.chance(100) { INCARNATIONS_END - 1_000 } else { 1 },
             state_part_bytes: *rng.pick(&[100, 300, 64 * 1024]),
         };
         let length =
