@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -54,9 +54,9 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Hosts `a`, `b`, `c` and so on.
+    /// Hosts `d1`, `d2`, `d3` and so on.
     pub(crate) fn new(driver: Driver, count: usize) -> Self {
-        let names: Vec<String> = ('a'..='z').take(count).map(String::from).collect();
+        let names: Vec<String> = (1..=count).map(|number| format!("d{number}")).collect();
         Self::named(driver, &names.iter().map(String::as_str).collect::<Vec<_>>())
     }
 

@@ -19,7 +19,7 @@ use program::Manner;
 use support::daemon::drivers;
 
 /// All hosts of the usual lab.
-const HOSTS: [&str; 3] = ["a", "b", "c"];
+const HOSTS: [&str; 3] = ["d1", "d2", "d3"];
 
 /// Runs `test` on a lab of so many hosts with each driver.
 fn on_labs(hosts: usize, test: impl Fn(&Lab)) {
