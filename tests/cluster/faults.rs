@@ -258,3 +258,18 @@ fn serves(lab: &Lab) {
 fn jumbo_frames() {
     with(3, |plan| plan.option("--mtu", "9000"), serves);
 }
+
+#[test]
+fn no_multicast() {
+    with(3, |plan| plan.option("--cluster", "multicast = \"none\""), serves);
+}
+
+#[test]
+fn ipv6() {
+    with(3, |plan| plan.flag("--ipv6"), serves);
+}
+
+#[test]
+fn sessions_on_cores_of_their_own() {
+    with(3, |plan| plan.option("--cores", "3"), serves);
+}

@@ -36,8 +36,7 @@ pub(crate) fn is_possible() -> bool {
 }
 
 fn script(lab: &str) -> Command {
-    let mut command =
-        Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/lab"));
+    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/lab"));
     command
         .env("LAB", lab)
         .env("LAB_OWNER", process::id().to_string())
@@ -67,22 +66,18 @@ impl Plan {
     }
 
     /// An option of `scripts/lab up`.
-    pub(crate) fn option(mut self, name: &str, value: &str) -> Self {
-        self.options.extend([name.to_owned(), value.to_owned()]);
+    pub(crate) fn option(self, name: &str, value: &str) -> Self {
+        self.flag(name).flag(value)
+    }
+
+    /// One without a value.
+    pub(crate) fn flag(mut self, name: &str) -> Self {
+        self.options.push(name.to_owned());
         self
     }
 
     /// Builds it and starts all daemons.
     pub(crate) fn start(&self) -> Lab {
-        self.build(true)
-    }
-
-    /// Builds it; no daemon runs yet.
-    pub(crate) fn build_only(&self) -> Lab {
-        self.build(false)
-    }
-
-    fn build(&self, start: bool) -> Lab {
         static BUILT: AtomicU32 = AtomicU32::new(0);
         // A test that failed has cleaned up behind itself.
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,9 +88,6 @@ impl Plan {
         let hosts = self.hosts.join(",");
         let mut words = vec!["up", &hosts];
         words.extend(self.options.iter().map(String::as_str));
-        if !start {
-            words.push("--no-start");
-        }
         lab.run(&words);
         lab
     }
@@ -175,7 +167,9 @@ impl Lab {
             self.signal(host, Signal::TERM);
         }
         for host in &self.hosts {
-            until(&format!("the daemon of {host} stops"), || self.pid(host).is_none().then_some(()));
+            until(&format!("the daemon of {host} stops"), || {
+                self.pid(host).is_none().then_some(())
+            });
         }
     }
 

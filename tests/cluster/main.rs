@@ -11,7 +11,8 @@ mod faults;
 mod lab;
 mod loss;
 mod program;
-mod strangers;
+
+use std::time::Instant;
 
 use crew::Crew;
 use lab::{Lab, Plan};
@@ -33,8 +34,9 @@ fn with(hosts: usize, change: impl Fn(Plan) -> Plan, test: impl Fn(&Lab)) {
     }
     for &driver in drivers() {
         let plan = change(Plan::new(driver, hosts));
-        println!("{driver}: {plan:?}");
+        let begin = Instant::now();
         test(&plan.start());
+        println!("{plan:?}: {:.1?}", begin.elapsed());
     }
 }
 

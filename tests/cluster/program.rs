@@ -151,7 +151,10 @@ impl<'p> Life<'p> {
             self.log(SessionEvent::End);
         }
         let Self { own, start, entries, session, .. } = self;
-        (SessionLog { session: own, watches: true, start, entries }, going.is_ok().then_some(session))
+        (
+            SessionLog { session: own, watches: true, start, entries },
+            going.is_ok().then_some(session),
+        )
     }
 
     fn log(&mut self, event: SessionEvent) {
