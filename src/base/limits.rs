@@ -59,6 +59,9 @@ pub const SHARED_QUEUE_BYTES_MIN: usize = 16 * 1024;
 /// Largest queue between a session and its daemon in shared memory. Each session has two.
 pub const SHARED_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Bytes that a core takes from one session's shared memory before it looks at the next.
+pub const CHANNEL_READ_BYTES: usize = 64 * 1024;
+
 /// Default bound on sessions of one daemon; descriptors may force a smaller one.
 pub const SESSIONS_MAX: usize = 16_384;
 

@@ -16,11 +16,11 @@ use super::{
 use crate::base::DaemonName;
 use crate::base::limits::{
     CHUNK_BYTES, CLIENT_FRAME_BYTES_MAX, CORES_MAX, CPUS_MAX, DAEMON_NAME_BYTES_MAX,
-    LISTEN_ADDRESSES_MAX,
+    LISTEN_ADDRESSES_MAX, SHARED_QUEUE_BYTES_MAX, SHARED_QUEUE_BYTES_MIN,
 };
 
 /// Longest directory of the Unix socket: the kernel takes 107 bytes of path in all.
-const UNIX_DIRECTORY_BYTES_MAX: usize = 107 - "/65535".len();
+const UNIX_DIRECTORY_BYTES_MAX: usize = 107 - "/65535.shm".len();
 
 /// Most sessions that may be configured: a million, some gigabytes of memory.
 const SESSIONS_CEILING: usize = 1 << 20;
@@ -73,11 +73,14 @@ fn listen(mut section: Section<'_, '_>) -> Listen {
     if let Some(covered) = tcp.iter().find(|address| is_covered(**address, &tcp)) {
         section.conflict("tcp", &format!("has {covered} beside the wildcard that covers it"));
     }
+    let shared_memory = section.boolean("shared_memory", true);
     if tcp.is_empty() && !unix {
         section.conflict("tcp", "is empty and `listen.unix` is false: nobody could connect");
     }
-    let unix = unix.then(|| UnixSocket { path: directory.join(port.to_string()), mode });
-    Listen { port: port as u16, tcp, unix }
+    let socket = |name: String| UnixSocket { path: directory.join(name), mode };
+    let shared_memory = (unix && shared_memory).then(|| socket(format!("{port}.shm")));
+    let unix = unix.then(|| socket(port.to_string()));
+    Listen { port: port as u16, tcp, unix, shared_memory }
 }
 
 /// Whether another address of the list takes the connections of this one.
@@ -202,7 +205,14 @@ fn memory(mut section: Section<'_, '_>, sessions: &Sessions) -> Memory {
         );
         section.conflict("pool_bytes_max", &why);
     }
-    Memory { pool_bytes_max }
+    let range = SHARED_QUEUE_BYTES_MIN..=SHARED_QUEUE_BYTES_MAX;
+    let default = default.session_queue_bytes;
+    let session_queue_bytes = section.integer("session_queue_bytes", default, range);
+    if !session_queue_bytes.is_power_of_two() {
+        let why = format!("is {session_queue_bytes}, which is no power of two");
+        section.conflict("session_queue_bytes", &why);
+    }
+    Memory { pool_bytes_max, session_queue_bytes }
 }
 
 fn log(mut section: Section<'_, '_>) -> Log {

@@ -61,6 +61,8 @@ pub struct Listen {
     pub tcp: Vec<IpAddr>,
     /// The Unix socket. Default `/tmp/4803`, mode 0666; `None`: there is none.
     pub unix: Option<UnixSocket>,
+    /// The Unix socket for clients that use shared memory. Default `/tmp/4803.shm`, mode as `unix`.
+    pub shared_memory: Option<UnixSocket>,
 }
 
 /// The Unix socket that clients connect to.
@@ -131,6 +133,9 @@ pub struct Memory {
     ///
     /// At least twice [`Sessions::bytes_max`], so that one slow session cannot take all of it.
     pub pool_bytes_max: usize,
+    /// Bytes of each of the two queues of a session with shared memory, a power of two. Default
+    /// 256 KiB.
+    pub session_queue_bytes: usize,
 }
 
 /// What is told on standard error.
@@ -275,6 +280,7 @@ impl Default for Listen {
             port: 4803,
             tcp: vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
             unix: Some(UnixSocket { path: PathBuf::from("/tmp/4803"), mode: 0o666 }),
+            shared_memory: Some(UnixSocket { path: PathBuf::from("/tmp/4803.shm"), mode: 0o666 }),
         }
     }
 }
@@ -316,7 +322,7 @@ impl Default for Cores {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { pool_bytes_max: 256 * 1024 * 1024 }
+        Self { pool_bytes_max: 256 * 1024 * 1024, session_queue_bytes: 256 * 1024 }
     }
 }
 

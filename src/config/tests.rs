@@ -84,6 +84,7 @@ fn every_key_has_its_effect() {
         pin = [3, 1]
         [memory]
         pool_bytes_max = 0x1000_0000
+        session_queue_bytes = 65536
         [log]
         level = "debug"
         format = "journal"
@@ -114,6 +115,7 @@ fn every_key_has_its_effect() {
             port: 5000,
             tcp: vec!["0.0.0.0".parse().unwrap(), "::1".parse().unwrap()],
             unix: Some(UnixSocket { path: "/run/madrigal/5000".into(), mode: 0o660 }),
+            shared_memory: Some(UnixSocket { path: "/run/madrigal/5000.shm".into(), mode: 0o660 }),
         },
         sessions: Sessions {
             max: 7,
@@ -135,7 +137,7 @@ fn every_key_has_its_effect() {
             spin: Duration::from_micros(20),
             pin: vec![3, 1],
         },
-        memory: Memory { pool_bytes_max: 1 << 28 },
+        memory: Memory { pool_bytes_max: 1 << 28, session_queue_bytes: 1 << 16 },
         log: Log { level: LogLevel::Debug, format: LogFormat::Journal },
     };
     assert_eq!(config, expected);
@@ -146,6 +148,9 @@ fn every_key_has_its_effect() {
 fn tcp_alone_and_unix_alone_are_enough() {
     let unix_alone = parse("listen.tcp = []").unwrap();
     assert!(unix_alone.listen.tcp.is_empty() && unix_alone.listen.unix.is_some());
+    assert!(unix_alone.listen.shared_memory.is_some());
+    let without = parse("listen.shared_memory = false").unwrap();
+    assert!(without.listen.unix.is_some() && without.listen.shared_memory.is_none());
     let tcp_alone = parse("listen.unix = false").unwrap();
     assert!(!tcp_alone.listen.tcp.is_empty() && tcp_alone.listen.unix.is_none());
 }
@@ -279,7 +284,7 @@ fn every_value_has_its_message() {
         (
             "listen.unix_directory = \"run\"".to_owned(),
             "`listen.unix_directory` is \"run\", but allowed is \
-             an absolute path of at most 101 bytes"
+             an absolute path of at most 97 bytes"
                 .to_owned(),
         ),
         (

@@ -51,6 +51,7 @@ impl Config {
             let directory = unix.path.parent().unwrap_or(Path::new("/"));
             values.push(("listen.unix_directory", quoted(&directory.to_string_lossy())));
             values.push(("listen.unix_mode", quoted(&format!("{:04o}", unix.mode))));
+            values.push(("listen.shared_memory", listen.shared_memory.is_some().to_string()));
         }
         values.extend([
             ("sessions.max", sessions.max.to_string()),
@@ -71,6 +72,7 @@ impl Config {
             ("cores.spin_us", cores.spin.as_micros().to_string()),
             ("cores.pin", list(cores.pin.iter().map(usize::to_string))),
             ("memory.pool_bytes_max", memory.pool_bytes_max.to_string()),
+            ("memory.session_queue_bytes", memory.session_queue_bytes.to_string()),
             ("log.level", quoted(&log.level.to_string())),
             ("log.format", quoted(&log.format.to_string())),
         ]);

@@ -38,7 +38,7 @@ impl Timing {
             presence: failure / 2,
             hearing: failure * 2,
             // A process that died while nothing was to be done is found by then.
-            tour: failure / 12,
+            tour: failure / 20,
             repair: (options.reorder_allowance * 2).min(failure / 12),
             memory: Duration::from_millis(1),
         }

@@ -142,8 +142,8 @@ impl Link for Local {
     }
 
     fn handle_event(&mut self, event: driver::Event<'_>, core: &mut SessionCore) {
-        if let Some((stream, address_admitted)) = self.acceptor.handle_event(event) {
-            core.adopt(stream, address_admitted);
+        if let Some(arrival) = self.acceptor.handle_event(event) {
+            core.adopt(arrival);
         }
     }
 
@@ -202,7 +202,7 @@ impl Remote {
         for taken in 0..ITEMS_PER_TURN {
             let Some(item) = self.port.queue.pop() else { return taken };
             match item {
-                ToSession::Accepted(stream, admitted) => core.adopt(stream, admitted),
+                ToSession::Accepted(arrival) => core.adopt(arrival),
                 ToSession::Named(id, name) => core.handle_named(id, name),
                 ToSession::Deliver { frame, sender, targets } => {
                     core.handle_delivery(&frame, targets.as_slice(), sender);

@@ -5,6 +5,7 @@
 //! core, and the others are session cores.
 
 mod acceptor;
+mod channels;
 mod doorbell;
 mod idle;
 mod link;

@@ -7,7 +7,7 @@ use std::thread::{Builder, JoinHandle, park_timeout};
 
 use rustix::process::Signal;
 
-use super::acceptor::Acceptor;
+use super::acceptor::{Acceptor, Transport};
 use super::doorbell::Doorbell;
 use super::idle::Idle;
 use super::link::{Link, Local, Remote};
@@ -23,7 +23,8 @@ use crate::base::Tally;
 use crate::base::limits::{
     DESCRIPTORS_RESERVED, LISTEN_PATIENCE, LISTEN_PAUSE, QUEUE_SLOTS, RECEIVE_BUFFERS, RING_ENTRIES,
 };
-use crate::config::{self, Config, DriverChoice, SlowReceiver};
+use crate::config::{self, Config, DriverChoice, SlowReceiver, UnixSocket};
+use crate::mem::QueueSizes;
 use crate::mem::pool::{Pool, PoolOptions};
 use crate::mem::spsc::queue;
 use crate::observe::counters::Counters;
@@ -46,7 +47,7 @@ use crate::wire::session::AuthMethods;
 /// of them cannot be.
 pub fn start(config: Config) -> Result<Running, StartError> {
     let listeners = listen(&config)?;
-    let addresses = listeners.iter().filter_map(Listener::address).collect();
+    let addresses = listeners.iter().filter_map(|(listener, _)| listener.address()).collect();
     let access = config.auth.access.clone();
     let acceptor = Acceptor::new(listeners, access, sessions_max(&config));
     let sockets = open_sockets(&config)?;
@@ -61,7 +62,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
 
 /// Opens all sockets. Waits a little where one is in use: the kernel takes an io_uring apart some
 /// time after its process has ended, so what a killed daemon listened on may outlive it.
-fn listen(config: &Config) -> Result<Vec<Listener>, ListenError> {
+fn listen(config: &Config) -> Result<Vec<(Listener, Transport)>, ListenError> {
     let deadline = Clock.read() + LISTEN_PATIENCE;
     loop {
         match listen_now(config) {
@@ -87,11 +88,14 @@ fn open_sockets(config: &Config) -> Result<Option<Sockets>, DatagramError> {
     }
 }
 
-fn listen_now(config: &Config) -> Result<Vec<Listener>, ListenError> {
+fn listen_now(config: &Config) -> Result<Vec<(Listener, Transport)>, ListenError> {
     let listen = &config.listen;
     let tcp = listen.tcp.iter().map(|&ip| Listener::tcp(SocketAddr::new(ip, listen.port)));
-    let unix = listen.unix.as_ref().map(|unix| Listener::unix(&unix.path, unix.mode));
-    tcp.chain(unix).collect()
+    let open = |unix: &UnixSocket| Listener::unix(&unix.path, unix.mode);
+    let sockets = tcp.chain(listen.unix.as_ref().map(open));
+    let sockets = sockets.map(|listener| Ok((listener?, Transport::Socket)));
+    let shared = listen.shared_memory.as_ref().map(open);
+    sockets.chain(shared.map(|listener| Ok((listener?, Transport::SharedMemory)))).collect()
 }
 
 /// As many as configured, or as descriptors allow.
@@ -307,8 +311,10 @@ impl Core {
                 hold_senders: sessions.slow_receiver == SlowReceiver::Hold,
             },
         };
+        let bytes = self.config.memory.session_queue_bytes;
+        let sizes = QueueSizes { submission_bytes: bytes, delivery_bytes: bytes };
         let thread = SessionThread {
-            core: SessionCore::new(setup, pool(&self.config)),
+            core: SessionCore::new(setup, pool(&self.config), sizes),
             link,
             clock: Clock,
             idle: self.idle(),

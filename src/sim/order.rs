@@ -12,7 +12,7 @@ use crate::protocol::output::{self, Kind, To};
 use crate::wire::packet::{Packet, parse};
 
 use super::checker::trace::Place;
-use super::core::{Channel, Core, Output, Placement, Setup, Transmit};
+use super::core::{CLUSTERS, Channel, Core, Output, Placement, Setup, Transmit};
 
 /// Enough of a message to know it by.
 const HEAD_BYTES: usize = 16;
@@ -198,6 +198,6 @@ impl Core for Ordering {
     }
 
     fn is_packet(_: Channel, bytes: &[u8]) -> bool {
-        parse(0xc1, bytes).is_ok()
+        CLUSTERS.iter().any(|cluster| parse(*cluster, bytes).is_ok())
     }
 }

@@ -7,7 +7,7 @@ use crate::base::{DaemonId, Instant};
 use super::checker::trace::{Ending, Trace};
 use super::checker::{Violation, check};
 use super::cluster::{Action, Cluster};
-use super::core::{Core, Tuning};
+use super::core::{CLUSTERS, Core, Tuning};
 use super::network::Weather;
 use super::rng::Rng;
 use super::timeline::Timeline;
@@ -141,7 +141,7 @@ impl Plan {
         let timeout = self.tuning.failure_timeout.as_nanos() as u64;
         let soon =
             |rng: &mut Rng, range: u64| at + Duration::from_nanos(rng.below(range * timeout));
-        match rng.below(14) {
+        match rng.below(15) {
             0 | 1 => {
                 self.actions.push((at, Action::Crash(host)));
                 let back = soon(rng, 3);
@@ -197,6 +197,16 @@ impl Plan {
                     self.actions.push((when, Action::Stale));
                 }
             }
+            13 => {
+                // Not all get the other configuration file at once, or at all.
+                let cluster = *rng.pick(&CLUSTERS);
+                for host in 0..self.daemons {
+                    if rng.chance(900) {
+                        let when = soon(rng, 1);
+                        self.actions.push((when, Action::Reload(host, cluster)));
+                    }
+                }
+            }
             _ => self.actions.push((at, Action::Stranger)),
         }
     }
@@ -243,6 +253,7 @@ fn end<C: Core>(cluster: &mut Cluster<C>, plan: &Plan, rng: &mut Rng) -> Ending 
     }
     // Some of the dead stay dead; one at least lives.
     for host in 0..cluster.hosts() {
+        cluster.act(Action::Reload(host, CLUSTERS[0]));
         if host == 0 || rng.chance(800) {
             cluster.act(Action::Start(host));
         }

@@ -194,6 +194,7 @@ fn plans_have_every_kind_of_fault() {
         "Partition",
         "PartitionIn",
         "Pause",
+        "Reload",
         "Stale",
         "Start",
         "Stop",

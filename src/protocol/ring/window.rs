@@ -102,11 +102,16 @@ impl<B: Buffer> Window<B> {
         }
         let slot = self.slot(seq).filter(|&slot| slot < SLOTS_MAX && seq <= self.limit());
         let Some(slot) = slot else { return Inserted::Beyond };
-        if slot >= self.slots.len() {
-            self.slots.resize_with(slot + 1, || None);
-        }
         self.retained += packet.bytes.as_ref().len();
-        self.slots[slot] = Some(packet);
+        if slot < self.slots.len() {
+            self.slots[slot] = Some(packet);
+        } else {
+            // Most often none is missing in between.
+            while self.slots.len() < slot {
+                self.slots.push_back(None);
+            }
+            self.slots.push_back(Some(packet));
+        }
         self.raise_high(seq);
         while self.get(self.aru.next()).is_some() {
             self.aru = self.aru.next();
