@@ -35,7 +35,7 @@ fn storm_of_joins_and_leaves() {
 fn killed_daemon_is_left_out_and_comes_back() {
     on_labs(3, |lab| {
         let crew = at_work(lab);
-        for victim in ["c", "a"] {
+        for victim in ["d3", "d1"] {
             lab.run(&["kill", victim]);
             let others: Vec<&str> = HOSTS.into_iter().filter(|host| *host != victim).collect();
             crew.wait_for_parts(&[&others]);
@@ -52,12 +52,12 @@ fn killed_daemon_is_left_out_and_comes_back() {
 fn two_daemons_killed_at_once() {
     on_labs(4, |lab| {
         let crew = at_work(lab);
-        lab.signal("b", Signal::KILL);
-        lab.signal("d", Signal::KILL);
-        crew.wait_for_parts(&[&["a", "c"]]);
+        lab.signal("d2", Signal::KILL);
+        lab.signal("d4", Signal::KILL);
+        crew.wait_for_parts(&[&["d1", "d3"]]);
         lab.run(&["start"]);
         crew.wait_for_all(lab);
-        crew.wait_for_messages(&["a", "b", "c", "d"], 50);
+        crew.wait_for_messages(&["d1", "d2", "d3", "d4"], 50);
         crew.judge(lab);
     });
 }
@@ -66,7 +66,7 @@ fn two_daemons_killed_at_once() {
 fn suspended_daemon_is_left_out_and_comes_back() {
     on_labs(3, |lab| {
         let crew = at_work(lab);
-        for victim in ["b", "a"] {
+        for victim in ["d2", "d1"] {
             lab.run(&["pause", victim]);
             let others: Vec<&str> = HOSTS.into_iter().filter(|host| *host != victim).collect();
             crew.wait_for_parts(&[&others]);
@@ -88,7 +88,7 @@ fn all_daemons_suspended() {
             lab.signal(host, Signal::STOP);
         }
         thread::park_timeout(Duration::from_millis(1_500));
-        for host in ["c", "a", "b"] {
+        for host in ["d3", "d1", "d2"] {
             lab.signal(host, Signal::CONT);
         }
         crew.wait_for_messages(&HOSTS, 50);
@@ -125,9 +125,9 @@ fn partition_in_two_and_merge() {
     on_labs(3, |lab| {
         let crew = at_work(lab);
         for (cut, parts) in [
-            ("a,b/c", [&["a", "b"][..], &["c"]]),
-            ("a/b,c", [&["a"][..], &["b", "c"]]),
-            ("a,c/b", [&["a", "c"][..], &["b"]]),
+            ("d1,d2/d3", [&["d1", "d2"][..], &["d3"]]),
+            ("d1/d2,d3", [&["d1"][..], &["d2", "d3"]]),
+            ("d1,d3/d2", [&["d1", "d3"][..], &["d2"]]),
         ] {
             lab.run(&["partition", cut]);
             crew.wait_for_parts(&parts);
@@ -143,16 +143,16 @@ fn partition_in_two_and_merge() {
 fn partition_in_three_and_merge() {
     on_labs(5, |lab| {
         let crew = at_work(lab);
-        lab.run(&["partition", "a,d/b/c,e"]);
-        crew.wait_for_parts(&[&["a", "d"], &["b"], &["c", "e"]]);
-        crew.wait_for_messages(&["a", "b", "c", "d", "e"], 50);
+        lab.run(&["partition", "d1,d4/d2/d3,d5"]);
+        crew.wait_for_parts(&[&["d1", "d4"], &["d2"], &["d3", "d5"]]);
+        crew.wait_for_messages(&["d1", "d2", "d3", "d4", "d5"], 50);
         // From one partition straight into another one across it.
-        lab.run(&["partition", "a,b/c,d/e"]);
-        crew.wait_for_parts(&[&["a", "b"], &["c", "d"], &["e"]]);
-        crew.wait_for_messages(&["a", "b", "c", "d", "e"], 50);
+        lab.run(&["partition", "d1,d2/d3,d4/d5"]);
+        crew.wait_for_parts(&[&["d1", "d2"], &["d3", "d4"], &["d5"]]);
+        crew.wait_for_messages(&["d1", "d2", "d3", "d4", "d5"], 50);
         lab.run(&["heal"]);
         crew.wait_for_all(lab);
-        crew.wait_for_messages(&["a", "b", "c", "d", "e"], 50);
+        crew.wait_for_messages(&["d1", "d2", "d3", "d4", "d5"], 50);
         crew.judge(lab);
     });
 }
@@ -162,7 +162,7 @@ fn partition_in_three_and_merge() {
 fn one_way_link_comes_to_rest() {
     on_labs(3, |lab| {
         let crew = at_work(lab);
-        lab.run(&["oneway", "a", "c"]);
+        lab.run(&["oneway", "d1", "d3"]);
         // All see some change, then serve on, and nothing changes any more.
         crew.wait("network views", |seen| seen.iter().all(|seen| seen.network_views > 0));
         let configurations = || HOSTS.map(|host| lab.configurations(host));
@@ -229,7 +229,7 @@ fn full_processors_split_nothing() {
                 crew.wait_for_messages(&HOSTS, 20);
             }
         });
-        assert_eq!(before, HOSTS.map(|host| lab.configurations(host)), "{}", lab.log("a"));
+        assert_eq!(before, HOSTS.map(|host| lab.configurations(host)), "{}", lab.log("d1"));
         crew.judge(lab);
     });
 }
@@ -246,8 +246,8 @@ impl Drop for Raise<'_> {
 /// Nothing of a host is special: long frames, several segments, no multicast.
 fn serves(lab: &Lab) {
     let crew = at_work(lab);
-    lab.run(&["partition", "a/b,c"]);
-    crew.wait_for_parts(&[&["a"], &["b", "c"]]);
+    lab.run(&["partition", "d1/d2,d3"]);
+    crew.wait_for_parts(&[&["d1"], &["d2", "d3"]]);
     lab.run(&["heal"]);
     crew.wait_for_all(lab);
     crew.wait_for_messages(&HOSTS, 200);
@@ -257,4 +257,19 @@ fn serves(lab: &Lab) {
 #[test]
 fn jumbo_frames() {
     with(3, |plan| plan.option("--mtu", "9000"), serves);
+}
+
+#[test]
+fn no_multicast() {
+    with(3, |plan| plan.option("--cluster", "multicast = \"none\""), serves);
+}
+
+#[test]
+fn ipv6() {
+    with(3, |plan| plan.flag("--ipv6"), serves);
+}
+
+#[test]
+fn sessions_on_cores_of_their_own() {
+    with(3, |plan| plan.option("--cores", "3"), serves);
 }

@@ -11,7 +11,8 @@ mod faults;
 mod lab;
 mod loss;
 mod program;
-mod strangers;
+
+use std::time::Instant;
 
 use crew::Crew;
 use lab::{Lab, Plan};
@@ -19,7 +20,7 @@ use program::Manner;
 use support::daemon::drivers;
 
 /// All hosts of the usual lab.
-const HOSTS: [&str; 3] = ["a", "b", "c"];
+const HOSTS: [&str; 3] = ["d1", "d2", "d3"];
 
 /// Runs `test` on a lab of so many hosts with each driver.
 fn on_labs(hosts: usize, test: impl Fn(&Lab)) {
@@ -33,8 +34,9 @@ fn with(hosts: usize, change: impl Fn(Plan) -> Plan, test: impl Fn(&Lab)) {
     }
     for &driver in drivers() {
         let plan = change(Plan::new(driver, hosts));
-        println!("{driver}: {plan:?}");
+        let begin = Instant::now();
         test(&plan.start());
+        println!("{plan:?}: {:.1?}", begin.elapsed());
     }
 }
 

@@ -1,1 +1,0 @@
-//! Packets that no daemon of the cluster sent, or sent long ago.
