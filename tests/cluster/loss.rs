@@ -1,6 +1,7 @@
 //! Packets that get lost.
 
 use crate::lab::Lab;
+use crate::still::Still;
 use crate::{HOSTS, at_work, on_labs};
 
 fn loses(lab: &Lab, words: &[&str], messages: u64) {
@@ -37,12 +38,11 @@ fn half_of_multicast_is_lost() {
 #[test]
 fn lost_tokens_split_nothing() {
     on_labs(3, |lab| {
-        let before = || HOSTS.map(|host| lab.configurations(host));
         let crew = at_work(lab);
-        let calm = before();
+        let still = Still::begin(lab);
         lab.run(&["loss", "10", "token"]);
         crew.wait_for_messages(&HOSTS, 500);
-        assert_eq!(calm, before());
+        still.end(lab);
         lab.run(&["heal"]);
         crew.judge(lab);
     });
