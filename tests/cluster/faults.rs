@@ -25,7 +25,7 @@ fn three_daemons_are_one_system() {
 #[test]
 fn storm_of_joins_and_leaves() {
     on_labs(3, |lab| {
-        let crew = Crew::new(lab, 4, Manner { churn: 900, burst: 1, large: false });
+        let crew = Crew::new(lab, 4, Manner { churn: 900, burst: 1, large: 0 });
         crew.work();
         crew.wait_for_messages(&HOSTS, 500);
         crew.judge(lab);
@@ -193,7 +193,7 @@ fn rolling_restart_under_load() {
 #[test]
 fn twenty_daemons_start_at_once() {
     on_labs(20, |lab| {
-        let crew = Crew::new(lab, 1, Manner { churn: 100, burst: 1, large: false });
+        let crew = Crew::new(lab, 1, Manner { churn: 100, burst: 1, large: 0 });
         crew.wait_for_all(lab);
         crew.work();
         crew.wait_for_messages(&HOSTS, 200);
