@@ -36,6 +36,8 @@ fn cluster(daemons: usize) -> Cluster<Ordering> {
         failure_timeout: Duration::from_millis(100),
         window_packets: 1_000,
         datagram_bytes: 1_472,
+        state_part_bytes: 64 * 1024,
+        first_incarnation: 1,
     };
     let mut cluster = Cluster::new(daemons, 1, tuning);
     let work_ns = 500;

@@ -251,6 +251,9 @@ pub enum EndReason {
 /// How a frame header broke the protocol; the checks are made in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
+    /// The memory that it shares with its daemon holds nonsense.
+    #[error("its shared memory is corrupt")]
+    SharedMemory,
     /// Not exactly one of the six services, join, leave and kill.
     #[error("type 0x{kind:08x} does not ask for exactly one thing")]
     NotOneRequest {

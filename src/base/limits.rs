@@ -53,6 +53,15 @@ const _: () = assert!(CLIENT_RECEIVE_BYTES_MIN < CLIENT_RECEIVE_BYTES);
 /// Bytes that a client's outbox collects before it writes them by itself.
 pub const CLIENT_BATCH_BYTES: usize = 64 * 1024;
 
+/// Smallest queue between a session and its daemon in shared memory.
+pub const SHARED_QUEUE_BYTES_MIN: usize = 16 * 1024;
+
+/// Largest queue between a session and its daemon in shared memory. Each session has two.
+pub const SHARED_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes that a core takes from one session's shared memory before it looks at the next.
+pub const CHANNEL_READ_BYTES: usize = 64 * 1024;
+
 /// Default bound on sessions of one daemon; descriptors may force a smaller one.
 pub const SESSIONS_MAX: usize = 16_384;
 
@@ -147,6 +156,8 @@ pub const STATE_PART_BYTES: usize = 64 * 1024;
 
 /// Batches of packets that a socket for other daemons may bring in one turn.
 pub const DATAGRAM_RECEIVES_PER_TURN: usize = 64;
+/// Shortest part of that state that a daemon may be told to make: longer than what it begins with.
+pub const STATE_PART_BYTES_MIN: usize = 100;
 
 /// Requests of one session that may wait for the ring before no more are read from it.
 pub const SESSION_WAITING_MAX: usize = 32;

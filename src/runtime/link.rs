@@ -5,6 +5,7 @@ use super::doorbell::Doorbell;
 use super::port::{Port, ToRing, ToSession};
 use super::ring_core::{Answer, RingCore};
 use super::session_core::SessionCore;
+use super::shared::Shared;
 use crate::base::limits::ITEMS_PER_TURN;
 use crate::base::{Event, Instant, Tally};
 use crate::protocol::Delivery;
@@ -18,6 +19,9 @@ pub(super) trait Link {
 
     /// A turn begins: what is due by now is done.
     fn begin_turn(&mut self, now: Instant);
+
+    /// Looks whether the daemon is to go over to another cluster.
+    fn look(&mut self, shared: &Shared);
 
     /// When something will be due.
     fn next_timer(&self) -> Option<Instant>;
@@ -108,6 +112,12 @@ impl Link for Local {
         self.ring.fire_timers();
     }
 
+    fn look(&mut self, shared: &Shared) {
+        if let Some(cluster) = shared.take_cluster() {
+            self.ring.reload(&cluster);
+        }
+    }
+
     fn next_timer(&self) -> Option<Instant> {
         self.ring.next_timer()
     }
@@ -132,8 +142,8 @@ impl Link for Local {
     }
 
     fn handle_event(&mut self, event: driver::Event<'_>, core: &mut SessionCore) {
-        if let Some((stream, address_admitted)) = self.acceptor.handle_event(event) {
-            core.adopt(stream, address_admitted);
+        if let Some(arrival) = self.acceptor.handle_event(event) {
+            core.adopt(arrival);
         }
     }
 
@@ -192,7 +202,7 @@ impl Remote {
         for taken in 0..ITEMS_PER_TURN {
             let Some(item) = self.port.queue.pop() else { return taken };
             match item {
-                ToSession::Accepted(stream, admitted) => core.adopt(stream, admitted),
+                ToSession::Accepted(arrival) => core.adopt(arrival),
                 ToSession::Named(id, name) => core.handle_named(id, name),
                 ToSession::Deliver { frame, sender, targets } => {
                     core.handle_delivery(&frame, targets.as_slice(), sender);
@@ -209,6 +219,8 @@ impl Link for Remote {
     fn open(&mut self, _driver: &mut Driver) {}
 
     fn begin_turn(&mut self, _now: Instant) {}
+
+    fn look(&mut self, _shared: &Shared) {}
 
     fn next_timer(&self) -> Option<Instant> {
         None

@@ -58,6 +58,9 @@ impl RingThread {
             }
             self.wait(now, work, accepting)?;
             now = self.clock.read();
+            if let Some(cluster) = self.shared.take_cluster() {
+                self.ring.reload(&cluster);
+            }
             work = self.turn(now);
         }
         Ok(())
@@ -89,10 +92,10 @@ impl RingThread {
                 self.ring.receive(socket, &mut self.driver);
                 continue;
             }
-            if let Some((stream, admitted)) = self.acceptor.handle_event(event) {
+            if let Some(arrival) = self.acceptor.handle_event(event) {
                 let core = self.next_core % self.ports.len();
                 self.next_core = core + 1;
-                self.ports[core].port.lane.push(ToSession::Accepted(stream, admitted));
+                self.ports[core].port.lane.push(ToSession::Accepted(arrival));
             }
         }
         EVENTS_PER_TURN

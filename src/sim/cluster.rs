@@ -50,6 +50,9 @@ pub struct Cluster<C> {
     stuck: u32,
 }
 
+/// The identity of the cluster in the configuration file of a stranger.
+const STRANGER: u64 = 0xbad;
+
 /// Events at one moment after which the cluster is taken to be in an endless loop.
 const STUCK_MAX: u32 = 200_000;
 
@@ -133,7 +136,7 @@ impl<C: Core> Cluster<C> {
 
     /// Gives `host` another configuration file than the others have.
     pub fn set_stranger(&mut self, host: usize) {
-        self.hosts[host].stranger = true;
+        self.hosts[host].cluster = STRANGER;
     }
 
     /// Keeps what happens between the events of the trace, for a timeline.
@@ -219,6 +222,7 @@ impl<C: Core> Cluster<C> {
             Action::Partition(parts) => self.network.partition(&parts),
             Action::Link(from, to, up) => self.network.set_link(from, to, up),
             Action::Heal => self.network.heal(),
+            Action::Reload(host, cluster) => self.reload(host, cluster),
             Action::Weather(weather) => self.network.weather = weather,
             Action::Stale => {
                 if let Some((channel, bytes)) = self.network.recall() {
@@ -321,7 +325,6 @@ impl<C: Core> Cluster<C> {
     }
 
     fn start(&mut self, host: usize) {
-        let daemons = (1..=self.hosts.len() as u32).map(DaemonId::new).collect();
         let seed = self.rng.bits();
         let this = &mut self.hosts[host];
         if this.core.is_some() {
@@ -330,25 +333,58 @@ impl<C: Core> Cluster<C> {
         if this.log != usize::MAX {
             this.life.incarnation += 1;
         }
-        let setup = Setup {
+        let setup = self.setup(host, seed);
+        let this = &mut self.hosts[host];
+        this.core = Some(C::start(self.now, &setup));
+        this.paused_until = self.now;
+        self.begin_log(host);
+        self.drain(host);
+    }
+
+    fn setup(&self, host: usize, seed: u64) -> Setup {
+        let this = &self.hosts[host];
+        Setup {
             daemon: this.life.daemon,
-            daemons,
-            cluster: if this.stranger { 0xbad } else { 0xc1 },
+            daemons: (1..=self.hosts.len() as u32).map(DaemonId::new).collect(),
+            cluster: this.cluster,
             seed,
             run: self.run,
             incarnation: this.life.incarnation,
             tuning: self.tuning.clone(),
-        };
-        this.core = Some(C::start(self.now, &setup));
+        }
+    }
+
+    fn begin_log(&mut self, host: usize) {
+        let this = &mut self.hosts[host];
         this.log = self.trace.daemons.len();
-        this.submitted = 0;
-        this.returned = 0;
-        this.working = false;
-        this.armed = None;
-        this.paused_until = self.now;
-        let log = DaemonLog { life: this.life, entries: Vec::new() };
-        self.trace.daemons.push(log);
-        self.drain(host);
+        (this.submitted, this.returned) = (0, 0);
+        (this.working, this.armed) = (false, None);
+        self.trace.daemons.push(DaemonLog { life: this.life, entries: Vec::new() });
+    }
+
+    fn reload(&mut self, host: usize, cluster: u64) {
+        let seed = self.rng.bits();
+        let this = &mut self.hosts[host];
+        if this.cluster == STRANGER || std::mem::replace(&mut this.cluster, cluster) == cluster {
+            return;
+        }
+        let mut setup = self.setup(host, seed);
+        setup.incarnation += 1;
+        let reloads = self.with(host, |core, now| core.handle_reload(now, &setup));
+        if reloads == Some(false) {
+            self.stop(host);
+            self.start(host);
+        }
+    }
+
+    /// A daemon that has gone over to another configuration file is another one to the others.
+    fn reborn(&mut self, host: usize) {
+        self.log(host, DaemonEvent::Stop);
+        let this = &mut self.hosts[host];
+        this.life.incarnation += 1;
+        this.ring = None;
+        self.begin_log(host);
+        self.schedule_work(host);
     }
 
     fn stop(&mut self, host: usize) {
@@ -529,7 +565,7 @@ impl<C: Core> Cluster<C> {
         self.timeline.note(self.step, self.now, Some(from), || {
             Note::Transmit(transmit.to, transmit.channel, transmit.bytes.as_ref().len())
         });
-        if !self.hosts[from].stranger {
+        if self.hosts[from].cluster != STRANGER {
             self.network.record(transmit.channel, &transmit.bytes);
         }
         for to in 0..self.hosts.len() {
@@ -617,6 +653,7 @@ impl<C: Core> Cluster<C> {
                 DaemonEvent::Transitional { members }
             }
             Output::Placed(placement) => return self.placed(host, &placement),
+            Output::Reborn => return self.reborn(host),
             Output::Given { place } => return self.given(host, place),
             Output::Taken { place, service, payload } => {
                 self.taken(host, place, content(service, payload.as_ref()))

@@ -56,6 +56,13 @@ pub enum DatagramError {
     },
 }
 
+impl DatagramError {
+    /// Whether another socket is in the way, which may go away.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
+    }
+}
+
 fn option(option: &'static str) -> impl FnOnce(io::Error) -> DatagramError {
     move |source| DatagramError::Option { option, source }
 }
@@ -116,8 +123,8 @@ impl DatagramSocket {
         let bind = |source| DatagramError::Bind { address: group, source };
         let socket = open(group).map_err(bind)?;
         socket.set_reuse_address(true).map_err(option("SO_REUSEADDR"))?;
-        socket.bind(&group.into()).map_err(bind)?;
         let join = |source| DatagramError::Join { group: group.ip(), local, source };
+        socket.bind(&of_interface(group, local).map_err(join)?.into()).map_err(bind)?;
         match (group.ip(), local) {
             (IpAddr::V4(group), IpAddr::V4(local)) => {
                 // Or what others of this host have joined on the same port arrives here too.
@@ -258,6 +265,18 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
 /// Whether the way to the receiver does not take trains.
 fn is_no_segments(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::IO | Errno::INVAL | Errno::OPNOTSUPP))
+}
+
+/// The address on the interface that has address `local`: a link-local group of IPv6 means nothing
+/// without an interface.
+fn of_interface(group: SocketAddr, local: IpAddr) -> io::Result<SocketAddr> {
+    match (group, local) {
+        (SocketAddr::V6(mut group), IpAddr::V6(local)) => {
+            group.set_scope_id(interface_of(local)?);
+            Ok(group.into())
+        }
+        (SocketAddr::V4(_) | SocketAddr::V6(_), _) => Ok(group),
+    }
 }
 
 /// The number of the interface that has address `local`, as the kernel lists them.

@@ -364,6 +364,12 @@ impl Driver {
         each!(&self.inner, inner => inner.sending(key))
     }
 
+    /// The stream itself, for what is done at once and without waiting; not for sending beside
+    /// [`Driver::send`].
+    pub fn stream(&self, key: StreamKey) -> Option<&Stream> {
+        each!(&self.inner, inner => inner.stream(key))
+    }
+
     /// Gives up the stream: no event comes for the key any more, what is under way is cancelled,
     /// and the descriptor is closed once the kernel is done with it.
     ///

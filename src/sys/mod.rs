@@ -10,6 +10,7 @@ pub mod clock;
 pub mod cpu;
 pub mod datagram;
 pub mod driver;
+pub mod memfd;
 mod operation;
 mod poll;
 mod probe;
@@ -23,4 +24,5 @@ pub use driver::{
     Choice, DatagramKey, Driver, DriverCounts, Event, Kind, ListenerKey, OpenError, Options,
     Report, StreamKey, Wait,
 };
+pub use memfd::Memfd;
 pub use socket::{Listener, Peer, Stream};

@@ -200,6 +200,10 @@ impl PollDriver {
         }
     }
 
+    pub(super) fn stream(&self, key: StreamKey) -> Option<&Stream> {
+        self.streams.get(key.0).map(|connection| &connection.stream)
+    }
+
     pub(super) fn sending(&self, key: StreamKey) -> bool {
         self.streams.get(key.0).is_some_and(|connection| connection.send.is_some())
     }

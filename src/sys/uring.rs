@@ -199,6 +199,11 @@ impl UringDriver {
         unsafe { self.kernel.send(connection.stream.as_fd(), memory, OpKey::Send(key.0.slot)) };
     }
 
+    pub(super) fn stream(&self, key: StreamKey) -> Option<&Stream> {
+        let connection = self.streams.get(key.0).filter(|connection| !connection.closing);
+        connection.map(|connection| &connection.stream)
+    }
+
     pub(super) fn sending(&self, key: StreamKey) -> bool {
         let connection = self.streams.get(key.0);
         connection.is_some_and(|connection| !connection.closing && connection.send.is_some())

@@ -282,6 +282,11 @@ impl<B: Buffer> Gather<B> {
         let (joined, proposal, settled) = (self.joined, self.proposal, self.settled);
         let join = Join { contact, joined, proposal, settled };
         let packet = join.emit(scope.cx.envelope, scope.store);
+        // Where nothing listens any more, the answer to a datagram says so, which there is none to
+        // one that was multicast.
+        for silent in self.old.set.intersection(self.expected).without(self.joined).iter() {
+            scope.cx.send(Some(silent), packet.clone());
+        }
         scope.cx.send(None, packet);
     }
 }

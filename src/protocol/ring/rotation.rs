@@ -242,6 +242,11 @@ impl<B: Buffer> Rotation<B> {
         Some(self.sign_at + failure + resting)
     }
 
+    /// Since when there is no sign of the token. None while it rests here.
+    pub(crate) fn silent_since(&self) -> Option<Instant> {
+        (!self.ring.is_alone() && !self.rest.is_here()).then_some(self.sign_at)
+    }
+
     /// Whether the token is lost.
     pub(crate) fn is_lost(&self, cx: &Context<B>, now: Instant) -> bool {
         is_due(now, self.lost_at(cx))

@@ -111,7 +111,7 @@ fn members_of_a_group_get_what_is_sent_there_and_others_do_not() {
         assert_eq!(got, BTreeSet::from([(false, b"to both".to_vec())]));
         let _other = send(group(2), &[b"to one".to_vec()]);
         assert_eq!(take(driver, 1), [(members[2], b"to one".to_vec())]);
-        members.map(|key| driver.close_datagrams(key));
+        members.into_iter().for_each(|key| driver.close_datagrams(key));
     });
 }
 
