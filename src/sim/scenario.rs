@@ -201,17 +201,20 @@ impl Plan {
                     self.actions.push((when, Action::Stale));
                 }
             }
-            13 => {
-                // Not all get the other configuration file at once, or at all.
-                let cluster = *rng.pick(&CLUSTERS);
-                for host in 0..self.daemons {
-                    if rng.chance(900) {
-                        let when = soon(rng, 1);
-                        self.actions.push((when, Action::Reload(host, cluster)));
-                    }
-                }
-            }
+            13 => self.reload(rng, at),
             _ => self.actions.push((at, Action::Stranger)),
+        }
+    }
+
+    /// Another configuration file; not all daemons get it at once, or at all.
+    fn reload(&mut self, rng: &mut Rng, at: Instant) {
+        let cluster = *rng.pick(&CLUSTERS);
+        let timeout = self.tuning.failure_timeout.as_nanos() as u64;
+        for host in 0..self.daemons {
+            if rng.chance(900) {
+                let when = at + Duration::from_nanos(rng.below(timeout));
+                self.actions.push((when, Action::Reload(host, cluster)));
+            }
         }
     }
 
