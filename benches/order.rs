@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use madrigal::base::buffer::Heap;
-use madrigal::base::{Counter, Rank, Seq, Store};
+use madrigal::base::{Counter, Rank, Seq, Service, Store};
 use madrigal::mem::{Pool, PoolOptions};
 use madrigal::protocol::options::Options;
 use madrigal::wire::data::{DATA_HEADER_BYTES, PART_HEADER_BYTES};
@@ -142,7 +142,12 @@ fn load<S: Store>(
         if part == Part::Ring {
             meter.run(|| {
                 for me in 0..3 {
-                    cluster.daemons[me].submit(cluster.now, &payload, TURN_MESSAGES);
+                    cluster.daemons[me].submit(
+                        cluster.now,
+                        Service::Agreed,
+                        &payload,
+                        TURN_MESSAGES,
+                    );
                     cluster.turn(me);
                 }
             });
@@ -169,7 +174,7 @@ fn rotate<S: Store>(meter: &mut Meter, part: Part, cluster: &mut Cluster<S>, pay
             Part::Ring => false,
         };
         let mut work = || {
-            daemon.submit(now, payload, messages);
+            daemon.submit(now, Service::Agreed, payload, messages);
             daemon.turn(now);
         };
         if is_measured {

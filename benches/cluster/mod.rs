@@ -41,10 +41,16 @@ impl<S: Store> Daemon<S> {
     }
 
     /// Submits `payload` so many times, as long as the core takes it.
-    pub(crate) fn submit(&mut self, now: Instant, payload: &S::Buffer, messages: usize) {
+    pub(crate) fn submit(
+        &mut self,
+        now: Instant,
+        service: Service,
+        payload: &S::Buffer,
+        messages: usize,
+    ) {
         for _ in 0..messages {
             let message = payload.clone();
-            if self.order.handle_submit(now, Service::Agreed, message, &mut self.store).is_err() {
+            if self.order.handle_submit(now, service, message, &mut self.store).is_err() {
                 break;
             }
         }

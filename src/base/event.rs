@@ -58,6 +58,10 @@ pub enum Counter {
     PacketsRepaired,
     /// Packets that this daemon asked others to repeat.
     RepairsRequested,
+    /// Packets that the kernel dropped because a socket had no room for them.
+    PacketsDropped,
+    /// Packets that the kernel did not take.
+    PacketsUnsent,
     /// Datagrams dropped: damaged, of another cluster, or of another version.
     PacketsForeign,
     /// Datagrams dropped: of a ring, life or state that is over.
@@ -116,6 +120,8 @@ impl Counter {
         Self::PacketsDuplicate,
         Self::PacketsRepaired,
         Self::RepairsRequested,
+        Self::PacketsDropped,
+        Self::PacketsUnsent,
         Self::PacketsForeign,
         Self::PacketsStale,
         Self::TokenVisits,
@@ -245,6 +251,9 @@ pub enum EndReason {
 /// How a frame header broke the protocol; the checks are made in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
+    /// The memory that it shares with its daemon holds nonsense.
+    #[error("its shared memory is corrupt")]
+    SharedMemory,
     /// Not exactly one of the six services, join, leave and kill.
     #[error("type 0x{kind:08x} does not ask for exactly one thing")]
     NotOneRequest {

@@ -53,6 +53,15 @@ const _: () = assert!(CLIENT_RECEIVE_BYTES_MIN < CLIENT_RECEIVE_BYTES);
 /// Bytes that a client's outbox collects before it writes them by itself.
 pub const CLIENT_BATCH_BYTES: usize = 64 * 1024;
 
+/// Smallest queue between a session and its daemon in shared memory.
+pub const SHARED_QUEUE_BYTES_MIN: usize = 16 * 1024;
+
+/// Largest queue between a session and its daemon in shared memory. Each session has two.
+pub const SHARED_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes that a core takes from one session's shared memory before it looks at the next.
+pub const CHANNEL_READ_BYTES: usize = 64 * 1024;
+
 /// Default bound on sessions of one daemon; descriptors may force a smaller one.
 pub const SESSIONS_MAX: usize = 16_384;
 
@@ -112,6 +121,13 @@ pub const CPUS_MAX: usize = 1024;
 /// Daemons of one cluster: a set of them is one 128-bit number.
 pub const DAEMONS_MAX: usize = 128;
 
+/// Greatest incarnation of a daemon: milliseconds of wall-clock time until the year 2248.
+pub const INCARNATION_MAX: u64 = (1 << 43) - 1;
+
+/// Greatest number of a ring. Numbers begin at the incarnation times 2^20 and grow by as much with
+/// each ring, so that no daemon ever gets here.
+pub const RING_NUMBER_MAX: u64 = (1 << 63) - 1;
+
 /// Packets between the slowest daemon of a ring and the newest one: the receive window.
 ///
 /// At 1,400 bytes it is 11 MB, several turns of a 10 Gbit/s link; a map of it fits a datagram.
@@ -138,6 +154,8 @@ const _: () = assert!(CLIENT_FRAME_BYTES_MAX <= ORDERED_BYTES_MAX);
 /// long.
 pub const STATE_PART_BYTES: usize = 64 * 1024;
 
+/// Batches of packets that a socket for other daemons may bring in one turn.
+pub const DATAGRAM_RECEIVES_PER_TURN: usize = 64;
 /// Shortest part of that state that a daemon may be told to make: longer than what it begins with.
 pub const STATE_PART_BYTES_MIN: usize = 100;
 

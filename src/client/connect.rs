@@ -14,9 +14,12 @@ use crate::wire::session::handshake::{
 };
 use crate::wire::session::{Accept, AuthList, Hello, Reject, Version};
 
+use super::attach::{self, AttachError};
 use super::inbox::ReceiveBuffer;
+use super::incoming::{Incoming, Look};
+use super::outgoing::Outgoing;
 use super::socket::{Block, Socket, is_closed};
-use super::{ConnectError, Options};
+use super::{ConnectError, Options, Transport};
 
 /// Where a daemon listens when nothing is said.
 const DEFAULT_PORT: u16 = 4803;
@@ -62,55 +65,152 @@ impl Address {
 
 /// Connects and shakes hands, by blocking calls.
 pub(super) fn connect(address: &str, options: &Options) -> Result<Connected, ConnectError> {
-    let deadline = Instant::now().checked_add(options.connect_timeout);
+    let start = Instant::now();
     let address = Address::parse(address)?;
-    let handshake = Handshake::new(options)?;
-    let socket = match &address {
-        Address::Unix(path) => connect_unix(path, deadline)?,
+    let give_up = start.checked_add(options.retry_for);
+    loop {
+        let deadline = Instant::now().checked_add(options.connect_timeout);
+        let handshake = Handshake::new(options)?;
+        let connected = carrier(&address, options.transport, deadline)
+            .and_then(|carrier| shake_hands(carrier, handshake, deadline));
+        match connected {
+            Err(ConnectError::Unreachable { .. } | ConnectError::Closed)
+                if give_up.is_none_or(|give_up| Instant::now() < give_up) =>
+            {
+                // Unparked by nobody; early returns do no harm.
+                std::thread::park_timeout(RETRY_PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Time between two tries to connect.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Both directions of a connection.
+pub(super) struct Carrier {
+    pub(super) incoming: Incoming,
+    pub(super) outgoing: Outgoing,
+    /// Why it is a socket; `None`: it is shared memory.
+    pub(super) why_socket: Option<String>,
+}
+
+impl Carrier {
+    pub(super) fn socket(socket: Socket, why: String) -> Self {
+        Self {
+            incoming: Incoming::Socket(socket.clone(), ReceiveBuffer::new()),
+            outgoing: Outgoing::Socket(socket),
+            why_socket: Some(why),
+        }
+    }
+
+    pub(super) fn shared((incoming, outgoing): (Incoming, Outgoing)) -> Self {
+        Self { incoming, outgoing, why_socket: None }
+    }
+}
+
+/// What [`Transport`] means for an address: the path of the Unix socket beside which to ask for
+/// shared memory, or why not.
+pub(super) fn shared_beside(
+    address: &Address,
+    transport: Transport,
+) -> Result<Result<&Path, &'static str>, ConnectError> {
+    match (transport, address) {
+        (Transport::Socket, _) => Ok(Err("the options ask for a socket")),
+        (Transport::Auto | Transport::SharedMemory, Address::Unix(path)) => Ok(Ok(path)),
+        (Transport::Auto, Address::Tcp { .. }) => Ok(Err("the address is one of TCP")),
+        (Transport::SharedMemory, Address::Tcp { .. }) => {
+            let reason = "the address is one of TCP: give the port alone".to_owned();
+            Err(ConnectError::NotAttached { reason })
+        }
+    }
+}
+
+/// What becomes of an attempt to get shared memory: the way to go on without, or the end.
+pub(super) fn without_shared(
+    error: &AttachError,
+    transport: Transport,
+) -> Result<String, ConnectError> {
+    match (transport, error) {
+        (Transport::Auto | Transport::Socket, _) => Ok(error.to_string()),
+        (Transport::SharedMemory, AttachError::TimedOut) => Err(ConnectError::TimedOut),
+        // The kind decides whether it is worthwhile to try again.
+        (Transport::SharedMemory, AttachError::Unreachable { path, error }) => {
+            let (address, error) = (path.display().to_string(), io::Error::from(error.kind()));
+            Err(ConnectError::Unreachable { address, error })
+        }
+        (Transport::SharedMemory, error) => {
+            Err(ConnectError::NotAttached { reason: error.to_string() })
+        }
+    }
+}
+
+fn carrier(
+    address: &Address,
+    transport: Transport,
+    deadline: Option<Instant>,
+) -> Result<Carrier, ConnectError> {
+    let why = match shared_beside(address, transport)? {
+        Ok(path) => match attach_beside(path, deadline) {
+            Ok(ends) => return Ok(Carrier::shared(ends)),
+            Err(error) => without_shared(&error, transport)?,
+        },
+        Err(why) => why.to_owned(),
+    };
+    let socket = match address {
+        Address::Unix(path) => connect_unix(path, deadline)
+            .map_err(|error| unreachable(path.display().to_string(), error))?,
         Address::Tcp { host, port } => connect_tcp(host, *port, deadline)?,
     };
-    shake_hands(Socket::new(Arc::new(socket)), handshake, deadline)
+    Ok(Carrier::socket(Socket::new(Arc::new(socket)), why))
+}
+
+fn attach_beside(
+    path: &Path,
+    deadline: Option<Instant>,
+) -> Result<(Incoming, Outgoing), AttachError> {
+    let path = attach::attach_path(path)?;
+    let socket = connect_unix(&path, deadline)
+        .map_err(|error| AttachError::Unreachable { path: path.clone(), error })?;
+    socket.set_send_buffer_size(attach::BELL_BYTES)?;
+    attach::attach(Socket::new(Arc::new(socket)), deadline)
 }
 
 fn shake_hands(
-    socket: Socket,
+    mut carrier: Carrier,
     mut handshake: Handshake,
     deadline: Option<Instant>,
 ) -> Result<Connected, ConnectError> {
-    let mut buffer = ReceiveBuffer::new();
-    send_all(&socket, handshake.hello(), deadline)?;
+    send_all(&mut carrier.outgoing, handshake.hello(), deadline)?;
     loop {
-        match handshake.advance(&mut buffer)? {
-            Step::Receive => receive_some(&socket, &mut buffer, deadline)?,
-            Step::Send(choice) => send_all(&socket, &choice, deadline)?,
-            Step::Done(accept) => return Ok(Connected { socket, buffer, accept }),
+        match handshake.advance(&mut carrier.incoming)? {
+            Step::Receive => receive_some(&mut carrier.incoming, deadline)?,
+            Step::Send(choice) => send_all(&mut carrier.outgoing, &choice, deadline)?,
+            Step::Done(accept) => return Ok(Connected { carrier, accept }),
         }
     }
 }
 
 /// A session that the daemon has accepted.
 pub(super) struct Connected {
-    pub(super) socket: Socket,
     /// May hold the first frames already.
-    pub(super) buffer: ReceiveBuffer,
+    pub(super) carrier: Carrier,
     pub(super) accept: Accept,
 }
 
-fn connect_unix(path: &Path, deadline: Option<Instant>) -> Result<socket2::Socket, ConnectError> {
-    let attempt = || {
-        let to = SockAddr::unix(path)?;
-        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // The send timeout also bounds how long a connect waits while the daemon's backlog is full.
-        socket.set_write_timeout(left(deadline))?;
-        while let Err(error) = socket.connect(&to) {
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
-            }
+fn connect_unix(path: &Path, deadline: Option<Instant>) -> io::Result<socket2::Socket> {
+    let to = SockAddr::unix(path)?;
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // The send timeout also bounds how long a connect waits while the daemon's backlog is full.
+    socket.set_write_timeout(left(deadline))?;
+    while let Err(error) = socket.connect(&to) {
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
         }
-        socket.set_write_timeout(None)?;
-        Ok(socket)
-    };
-    attempt().map_err(|error| unreachable(path.display().to_string(), error))
+    }
+    socket.set_write_timeout(None)?;
+    Ok(socket)
 }
 
 fn connect_tcp(
@@ -167,17 +267,17 @@ pub(super) fn unreachable(address: String, error: io::Error) -> ConnectError {
 }
 
 fn send_all(
-    socket: &Socket,
+    outgoing: &mut Outgoing,
     mut bytes: &[u8],
     deadline: Option<Instant>,
 ) -> Result<(), ConnectError> {
     while !bytes.is_empty() {
-        match socket.send(bytes, Block::Never) {
+        match outgoing.send(bytes, Block::Never) {
             Ok(sent) => bytes = &bytes[sent..],
             // The daemon may have rejected and closed already: its answer is still to be read.
             Err(error) if is_closed(&error) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if !socket.wait_writable(deadline).map_err(ConnectError::Io)? {
+                if !outgoing.wait(deadline).map_err(ConnectError::Io)? {
                     return Err(ConnectError::TimedOut);
                 }
             }
@@ -187,16 +287,12 @@ fn send_all(
     Ok(())
 }
 
-fn receive_some(
-    socket: &Socket,
-    buffer: &mut ReceiveBuffer,
-    deadline: Option<Instant>,
-) -> Result<(), ConnectError> {
+fn receive_some(incoming: &mut Incoming, deadline: Option<Instant>) -> Result<(), ConnectError> {
     loop {
-        if received(buffer.fill(socket, Block::Never))? {
+        if received(incoming.fill(Look::Once))? {
             return Ok(());
         }
-        if !socket.wait_readable(deadline).map_err(ConnectError::Io)? {
+        if !incoming.wait(deadline).map_err(ConnectError::Io)? {
             return Err(ConnectError::TimedOut);
         }
     }
@@ -251,7 +347,7 @@ impl Handshake {
         &self.hello[..self.hello_len]
     }
 
-    pub(super) fn advance(&mut self, buffer: &mut ReceiveBuffer) -> Result<Step, ConnectError> {
+    pub(super) fn advance(&mut self, buffer: &mut Incoming) -> Result<Step, ConnectError> {
         match self.state {
             State::AwaitList => {
                 let Some((list, len)) = AuthList::parse(buffer.unread())? else {
@@ -316,7 +412,8 @@ mod tests {
         far.write_all(&[Reject::Quota.to_byte()]).unwrap();
         drop(far);
         let handshake = Handshake::new(&Options::new()).unwrap();
-        let result = shake_hands(Socket::new(Arc::new(near)), handshake, None);
+        let carrier = Carrier::socket(Socket::new(Arc::new(near)), String::new());
+        let result = shake_hands(carrier, handshake, None);
         assert!(matches!(result, Err(ConnectError::Rejected(Reject::Quota))));
     }
 

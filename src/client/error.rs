@@ -40,6 +40,13 @@ pub enum ConnectError {
     /// The daemon turned the client away and said why.
     #[error("rejected: {0}")]
     Rejected(Reject),
+    /// [`Transport::SharedMemory`](super::Transport::SharedMemory) was asked for and
+    /// cannot be had.
+    #[error("no shared memory with the daemon: {reason}")]
+    NotAttached {
+        /// Why.
+        reason: String,
+    },
     /// The daemon allows none of the methods this library has: `NULL` and `IP`.
     #[error("the daemon asks for other authentication than NULL or IP: {offered}")]
     Auth {

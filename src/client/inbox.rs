@@ -8,6 +8,7 @@ use crate::base::limits::{CLIENT_RECEIVE_BYTES, CLIENT_RECEIVE_BYTES_MIN, DAEMON
 use crate::base::{GroupName, PrivateGroup};
 use crate::wire::session::Frame;
 
+use super::incoming::{Incoming, Look};
 use super::socket::{Block, Socket, is_closed};
 use super::{Event, ReceiveError, Wait};
 
@@ -17,21 +18,17 @@ use super::{Event, ReceiveError, Wait};
 /// events.
 #[derive(Debug)]
 pub struct Inbox {
-    socket: Socket,
     own: PrivateGroup,
     own_name: GroupName,
-    buffer: ReceiveBuffer,
+    incoming: Incoming,
+    /// Bytes of the event that is lent out, to be consumed with the next call.
+    lent: usize,
     wait: Wait,
 }
 
 impl Inbox {
-    pub(super) fn new(
-        socket: Socket,
-        own: PrivateGroup,
-        buffer: ReceiveBuffer,
-        wait: Wait,
-    ) -> Self {
-        Self { socket, own, own_name: own.to_name(), buffer, wait }
+    pub(super) fn new(own: PrivateGroup, incoming: Incoming, wait: Wait) -> Self {
+        Self { own, own_name: own.to_name(), incoming, lent: 0, wait }
     }
 
     /// The session's own address: `#name#daemon`.
@@ -47,7 +44,7 @@ impl Inbox {
     ///
     /// [`ReceiveError::Closed`] at the end of the session; events received before it come first.
     pub fn receive(&mut self) -> Result<Event<'_>, ReceiveError> {
-        let len = match self.buffered_len()? {
+        let len = match self.next_len()? {
             Some(len) => len,
             None => self.wait_for_event()?,
         };
@@ -60,7 +57,8 @@ impl Inbox {
     ///
     /// As [`Inbox::receive`].
     pub fn try_receive(&mut self) -> Result<Option<Event<'_>>, ReceiveError> {
-        match self.poll_len()? {
+        let look = if self.wait == Wait::Spin { Look::Spin } else { Look::Once };
+        match self.poll_len(look)? {
             Some(len) => self.take(len).map(Some),
             None => Ok(None),
         }
@@ -75,7 +73,7 @@ impl Inbox {
         &mut self,
         timeout: Duration,
     ) -> Result<Option<Event<'_>>, ReceiveError> {
-        if let Some(len) = self.buffered_len()? {
+        if let Some(len) = self.next_len()? {
             return self.take(len).map(Some);
         }
         let now = Instant::now();
@@ -86,13 +84,13 @@ impl Inbox {
             Wait::Adaptive(time) => now.checked_add(time.min(timeout)),
         };
         loop {
-            if let Some(len) = self.poll_len()? {
+            let spin = spin_until.is_none_or(|until| Instant::now() < until);
+            if let Some(len) = self.poll_len(if spin { Look::Spin } else { Look::Once })? {
                 return self.take(len).map(Some);
             }
-            let now = Instant::now();
-            if spin_until.is_none_or(|until| now < until) {
+            if spin {
                 std::hint::spin_loop();
-            } else if !self.socket.wait_readable(deadline).map_err(ReceiveError::Io)? {
+            } else if !self.incoming.wait(deadline).map_err(ReceiveError::Io)? {
                 return Ok(None);
             }
         }
@@ -120,10 +118,9 @@ impl Inbox {
                 Wait::Spin => true,
                 Wait::Adaptive(time) => start.elapsed() < time,
             };
-            if !spin {
-                self.fill(Block::Wait)?;
-            } else if !self.try_fill()? {
+            if !self.fill(if spin { Look::Spin } else { Look::Wait })? {
                 std::hint::spin_loop();
+                continue;
             }
             if let Some(len) = self.buffered_len()? {
                 return Ok(len);
@@ -131,51 +128,56 @@ impl Inbox {
         }
     }
 
+    /// Bytes of the next event, if all of it is there.
+    pub(super) fn next_len(&mut self) -> Result<Option<usize>, ReceiveError> {
+        self.settle();
+        self.buffered_len()
+    }
+
     /// Bytes of the next event once all of it is there, receiving only what needs no waiting.
-    pub(super) fn poll_len(&mut self) -> Result<Option<usize>, ReceiveError> {
+    pub(super) fn poll_len(&mut self, look: Look) -> Result<Option<usize>, ReceiveError> {
+        self.settle();
         loop {
             if let Some(len) = self.buffered_len()? {
                 return Ok(Some(len));
             }
-            if !self.try_fill()? {
+            if !self.fill(look)? {
                 return Ok(None);
             }
         }
     }
 
-    /// Takes the event of `len` bytes that is buffered.
+    /// Takes the event of `len` bytes that is next.
     pub(super) fn take(&mut self, len: usize) -> Result<Event<'_>, ReceiveError> {
-        let buffer = &mut self.buffer;
-        let bytes = &buffer.bytes[buffer.start..buffer.end];
-        let frame = Frame::parse(bytes).map_err(ReceiveError::Frame)?;
+        let frame = Frame::parse(self.incoming.unread()).map_err(ReceiveError::Frame)?;
         let (frame, _) = frame.expect("a frame of this length is buffered");
         let event = Event::new(frame, &self.own_name)?;
         // Not reached for a malformed frame: the next call must not step over it.
-        buffer.start += len;
+        self.lent = len;
         Ok(event)
     }
 
+    /// Consumes the event that was lent out.
+    fn settle(&mut self) {
+        match std::mem::take(&mut self.lent) {
+            0 => {}
+            lent => self.incoming.consume(lent),
+        }
+    }
+
     /// Bytes of the next event if all of it is buffered.
-    pub(super) fn buffered_len(&self) -> Result<Option<usize>, ReceiveError> {
-        let unread = self.buffer.unread();
+    fn buffered_len(&self) -> Result<Option<usize>, ReceiveError> {
+        let unread = &self.incoming.unread()[self.lent..];
         let len = Frame::len(unread).map_err(ReceiveError::Frame)?;
         Ok(len.filter(|&len| len <= unread.len()))
     }
 
     /// Receives more; `false` if there is nothing.
-    fn try_fill(&mut self) -> Result<bool, ReceiveError> {
-        match self.buffer.fill(&self.socket, Block::Never) {
+    fn fill(&mut self, look: Look) -> Result<bool, ReceiveError> {
+        match self.incoming.fill(look) {
             Ok(0) => Err(ReceiveError::Closed),
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(receive_error(error)),
-        }
-    }
-
-    fn fill(&mut self, block: Block) -> Result<(), ReceiveError> {
-        match self.buffer.fill(&self.socket, block) {
-            Ok(0) => Err(ReceiveError::Closed),
-            Ok(_) => Ok(()),
             Err(error) => Err(receive_error(error)),
         }
     }
@@ -183,7 +185,7 @@ impl Inbox {
 
 impl AsFd for Inbox {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.incoming.as_fd()
     }
 }
 

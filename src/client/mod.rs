@@ -60,12 +60,15 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+mod attach;
 mod connect;
 mod error;
 mod event;
 mod inbox;
+mod incoming;
 mod options;
 mod outbox;
+mod outgoing;
 mod socket;
 #[cfg(feature = "tokio")]
 pub mod tokio;
@@ -77,7 +80,7 @@ pub use crate::wire::session::{AnswerError, FrameError, Name, Names, Reject};
 pub use error::{ConnectError, MulticastError, ReceiveError};
 pub use event::{Cause, Event, Message, Rejected, Request, View};
 pub use inbox::Inbox;
-pub use options::{Options, Wait};
+pub use options::{Options, Transport, Wait};
 pub use outbox::{Multicast, Outbox};
 
 /// A connection to a daemon: an [`Outbox`] and an [`Inbox`].
@@ -89,6 +92,7 @@ pub struct Session {
     outbox: Outbox,
     inbox: Inbox,
     daemon_version: (u8, u8, u8),
+    why_socket: Option<String>,
 }
 
 impl Session {
@@ -119,13 +123,21 @@ impl Session {
     }
 
     fn new(connected: connect::Connected, options: &Options) -> Self {
-        let connect::Connected { socket, buffer, accept } = connected;
+        let connect::Connected { carrier, accept } = connected;
+        let connect::Carrier { incoming, outgoing, why_socket } = carrier;
         let version = accept.version;
         Self {
-            outbox: Outbox::new(socket.clone(), accept.group, options.spread_limits),
-            inbox: Inbox::new(socket, accept.group, buffer, options.wait),
+            outbox: Outbox::new(outgoing, accept.group, options.spread_limits),
+            inbox: Inbox::new(accept.group, incoming, options.wait),
             daemon_version: (version.major, version.minor, version.patch),
+            why_socket,
         }
+    }
+
+    /// `None`: the session and its daemon share memory. Otherwise why it goes through a socket: the
+    /// daemon is on another host, the options say so, or what kept it from shared memory.
+    pub fn why_socket(&self) -> Option<&str> {
+        self.why_socket.as_deref()
     }
 
     /// The session's own address, `#name#daemon`: what others see as the sender and as the member,

@@ -21,6 +21,8 @@ pub struct Options {
     pub(super) connect_timeout: Duration,
     pub(super) spread_limits: bool,
     pub(super) wait: Wait,
+    pub(super) transport: Transport,
+    pub(super) retry_for: Duration,
 }
 
 impl Options {
@@ -33,6 +35,8 @@ impl Options {
             connect_timeout: Duration::from_secs(5),
             spread_limits: false,
             wait: Wait::Park,
+            transport: Transport::Auto,
+            retry_for: Duration::ZERO,
         }
     }
 
@@ -86,10 +90,43 @@ impl Options {
     }
 }
 
+impl Options {
+    /// What carries the session; [`Transport::Auto`] by default.
+    #[must_use]
+    pub const fn transport(mut self, transport: Transport) -> Self {
+        self.transport = transport;
+        self
+    }
+
+    /// How long connecting goes on trying while nobody listens at the address, or a daemon closes
+    /// the connection because it stops: a daemon that restarts is met as soon as it is back. Zero
+    /// by default: an error at once.
+    ///
+    /// The asynchronous session does not look at it.
+    #[must_use]
+    pub const fn retry_for(mut self, time: Duration) -> Self {
+        self.retry_for = time;
+        self
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// What carries the bytes of a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// Shared memory where the daemon offers it, which one on this host does; else the socket that
+    /// the address names. [`Session::why_socket`](super::Session::why_socket) tells the reason.
+    #[default]
+    Auto,
+    /// Shared memory, or an error.
+    SharedMemory,
+    /// The socket that the address names.
+    Socket,
 }
 
 /// How [`Inbox::receive`](super::Inbox::receive) waits when there is no event.

@@ -12,7 +12,8 @@ use crate::wire::session::frame::emit_hint;
 use crate::wire::session::{ByteOrder, Header, kind};
 
 use super::MulticastError;
-use super::socket::{Block, Socket, is_closed};
+use super::outgoing::Outgoing;
+use super::socket::{Block, is_closed};
 
 /// Data up to this size is copied behind its header: cheaper than telling the kernel of two pieces.
 const COPY_BYTES_MAX: usize = 4 * 1024;
@@ -90,7 +91,7 @@ impl From<Service> for Multicast {
 /// them, [`flush`](Self::flush), or its size sends. Dropping an outbox does not flush it.
 #[derive(Debug)]
 pub struct Outbox {
-    socket: Socket,
+    outgoing: Outgoing,
     own: PrivateGroup,
     own_name: GroupName,
     /// Whole frames, the first of them perhaps written in part.
@@ -105,14 +106,14 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new(socket: Socket, own: PrivateGroup, spread_limits: bool) -> Self {
+    pub(super) fn new(outgoing: Outgoing, own: PrivateGroup, spread_limits: bool) -> Self {
         let (body_bytes_max, groups_max) = if spread_limits {
             (SPREAD_BODY_BYTES_MAX, SPREAD_DESTINATIONS_MAX)
         } else {
             (BODY_BYTES_MAX, DESTINATIONS_MAX)
         };
         Self {
-            socket,
+            outgoing,
             own,
             own_name: own.to_name(),
             batch: Vec::with_capacity(CLIENT_BATCH_BYTES + CLIENT_FRAME_BYTES_MAX),
@@ -197,6 +198,40 @@ impl Outbox {
         self.finish(pieces, len)
     }
 
+    /// As [`Outbox::multicast_with`]; the data are `len` bytes that `fill` writes, over bytes of no
+    /// meaning. Over shared memory it writes them where the daemon reads them, without a copy.
+    ///
+    /// # Errors
+    ///
+    /// As [`Outbox::multicast`]; `fill` was not called then, unless the session is over.
+    pub fn multicast_fill(
+        &mut self,
+        multicast: &Multicast,
+        groups: &[&str],
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), MulticastError> {
+        self.begin(multicast, groups, len)?;
+        let mut fill = Some(fill);
+        let head = &self.batch[self.written..];
+        let write = |bytes: &mut [u8]| {
+            // The header, and before it what was queued.
+            let (before, data) = bytes.split_at_mut(head.len());
+            before.copy_from_slice(head);
+            fill.take().expect("a message is written once")(data);
+        };
+        let sent = self.outgoing.send_in_place(head.len() + len, write, self.block);
+        if self.check(sent)? {
+            self.batch.clear();
+            self.written = 0;
+            return Ok(());
+        }
+        let start = self.batch.len();
+        self.batch.resize(start + len, 0);
+        fill.take().expect("nothing was written")(&mut self.batch[start..]);
+        self.push()
+    }
+
     /// As [`Outbox::multicast`], but the message waits in a batch: the way to send many small ones
     /// fast. Call [`Outbox::flush`] when there is no more.
     ///
@@ -239,7 +274,7 @@ impl Outbox {
             return Err(MulticastError::Closed);
         }
         while self.wants_write() {
-            let sent = self.socket.send(&self.batch[self.written..], self.block);
+            let sent = self.outgoing.send(&self.batch[self.written..], self.block);
             self.written += self.check(sent)?;
         }
         self.batch.clear();
@@ -349,7 +384,7 @@ impl Outbox {
             let batch = &self.batch[self.written..];
             let mut gathered = [IoSlice::new(&[]); PIECES_MAX];
             let count = gather(&mut gathered, batch, pieces, taken);
-            let sent = self.socket.send_pieces(&gathered[..count], self.block);
+            let sent = self.outgoing.send_pieces(&gathered[..count], self.block);
             let of_batch = batch.len();
             let sent = match self.check(sent) {
                 Ok(sent) => sent,
@@ -404,7 +439,7 @@ impl Outbox {
         self.batch.extend_from_slice(&bytes);
     }
 
-    fn check(&mut self, sent: io::Result<usize>) -> Result<usize, MulticastError> {
+    fn check<T>(&mut self, sent: io::Result<T>) -> Result<T, MulticastError> {
         sent.map_err(|error| {
             if error.kind() == io::ErrorKind::WouldBlock {
                 return MulticastError::WouldBlock;
@@ -417,7 +452,7 @@ impl Outbox {
 
 impl AsFd for Outbox {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.outgoing.as_fd()
     }
 }
 

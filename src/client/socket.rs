@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::mem::Corrupt;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
@@ -49,6 +50,15 @@ impl Socket {
         retry(|| sendmsg(self, pieces, &mut control, send_flags(block)))
     }
 
+    /// Sends a byte that says nothing but that there is something to look at. Where the socket is
+    /// full of them already, one more would say no more.
+    pub(super) fn ring(&self) -> io::Result<()> {
+        match self.send(&[0], Block::Never) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Waits until there is something to receive, or the end; `false` if `deadline` comes first.
     pub(super) fn wait_readable(&self, deadline: Option<Instant>) -> io::Result<bool> {
         self.wait(PollFlags::IN, deadline)
@@ -85,6 +95,11 @@ impl fmt::Debug for Socket {
 /// Whether the error means that the daemon is gone: an end of the stream seen from another side.
 pub(super) fn is_closed(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
+
+/// The daemon's memory makes no sense: its process is broken, or was never a daemon.
+pub(super) fn corrupt(error: Corrupt) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 fn send_flags(block: Block) -> SendFlags {

@@ -23,11 +23,14 @@ use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 
-use super::connect::{self, Address, Connected, Handshake, Step, resolve, unreachable};
-use super::inbox::ReceiveBuffer;
+use super::attach::{self, AttachError};
+use super::connect::{self, Address, Carrier, Connected, Handshake, Step, resolve, unreachable};
+use super::incoming::{Incoming, Look};
+use super::outgoing::Outgoing;
 use super::socket::{Block, Socket, is_closed};
 use super::{
     ConnectError, Event, Multicast, MulticastError, Options, PrivateGroup, ReceiveError, Service,
+    Transport,
 };
 
 /// A connection to a daemon, for tasks on a tokio runtime with I/O enabled.
@@ -36,6 +39,7 @@ pub struct Session {
     outbox: Outbox,
     inbox: Inbox,
     daemon_version: (u8, u8, u8),
+    why_socket: Option<String>,
 }
 
 impl Session {
@@ -51,33 +55,35 @@ impl Session {
     pub async fn connect(address: &str, options: &Options) -> Result<Self, ConnectError> {
         let address = Address::parse(address)?;
         let mut handshake = Handshake::new(options)?;
-        let stream = Arc::new(match &address {
-            Address::Unix(path) => connect_unix(path).await?,
-            Address::Tcp { host, port } => connect_tcp(host, *port).await?,
-        });
-        let socket = Socket::new(Arc::clone(&stream) as _);
-        let mut buffer = ReceiveBuffer::new();
-        stream.send_all(&socket, handshake.hello()).await?;
+        let (stream, mut carrier) = carrier(&address, options.transport).await?;
+        stream.send_all(&mut carrier.outgoing, handshake.hello()).await?;
         let accept = loop {
-            match handshake.advance(&mut buffer)? {
-                Step::Receive => stream.receive_some(&socket, &mut buffer).await?,
-                Step::Send(choice) => stream.send_all(&socket, &choice).await?,
+            match handshake.advance(&mut carrier.incoming)? {
+                Step::Receive => stream.receive_some(&mut carrier.incoming).await?,
+                Step::Send(choice) => stream.send_all(&mut carrier.outgoing, &choice).await?,
                 Step::Done(accept) => break accept,
             }
         };
-        let session = super::Session::new(Connected { socket, buffer, accept }, options);
+        let session = super::Session::new(Connected { carrier, accept }, options);
         Ok(Self::new(session, stream))
     }
 
     fn new(session: super::Session, stream: Arc<Stream>) -> Self {
         let daemon_version = session.daemon_version();
+        let why_socket = session.why_socket().map(str::to_owned);
         let (mut outbox, inbox) = session.split();
         outbox.set_nonblocking(true);
         Self {
             outbox: Outbox { inner: outbox, stream: Arc::clone(&stream) },
             inbox: Inbox { inner: inbox, stream },
             daemon_version,
+            why_socket,
         }
+    }
+
+    /// As [`client::Session::why_socket`](super::Session::why_socket).
+    pub fn why_socket(&self) -> Option<&str> {
+        self.why_socket.as_deref()
     }
 
     /// The session's own address, `#name#daemon`.
@@ -188,15 +194,17 @@ impl Inbox {
     ///
     /// As [`client::Inbox::receive`](super::Inbox::receive).
     pub async fn receive(&mut self) -> Result<Event<'_>, ReceiveError> {
-        let len = match self.inner.buffered_len()? {
+        // What lies in shared memory may have come without a bell.
+        let len = match self.inner.poll_len(Look::Once)? {
             Some(len) => len,
             None => {
                 let inner = &mut self.inner;
-                let received = self.stream.until(Interest::READABLE, || match inner.poll_len() {
-                    Ok(Some(len)) => Ok(Ok(len)),
-                    Ok(None) => Err(io::ErrorKind::WouldBlock.into()),
-                    Err(error) => Ok(Err(error)),
-                });
+                let received =
+                    self.stream.until(Interest::READABLE, || match inner.poll_len(Look::Once) {
+                        Ok(Some(len)) => Ok(Ok(len)),
+                        Ok(None) => Err(io::ErrorKind::WouldBlock.into()),
+                        Err(error) => Ok(Err(error)),
+                    });
                 received.await.map_err(ReceiveError::Io)??
             }
         };
@@ -403,9 +411,13 @@ impl Stream {
         }
     }
 
-    async fn send_all(&self, socket: &Socket, mut bytes: &[u8]) -> Result<(), ConnectError> {
+    async fn send_all(
+        &self,
+        outgoing: &mut Outgoing,
+        mut bytes: &[u8],
+    ) -> Result<(), ConnectError> {
         while !bytes.is_empty() {
-            match self.until(Interest::WRITABLE, || socket.send(bytes, Block::Never)).await {
+            match self.until(Interest::WRITABLE, || outgoing.send(bytes, Block::Never)).await {
                 Ok(sent) => bytes = &bytes[sent..],
                 // The daemon may have rejected and closed already: its answer is still to be read.
                 Err(error) if is_closed(&error) => return Ok(()),
@@ -415,12 +427,8 @@ impl Stream {
         Ok(())
     }
 
-    async fn receive_some(
-        &self,
-        socket: &Socket,
-        buffer: &mut ReceiveBuffer,
-    ) -> Result<(), ConnectError> {
-        let fill = || buffer.fill(socket, Block::Never);
+    async fn receive_some(&self, incoming: &mut Incoming) -> Result<(), ConnectError> {
+        let fill = || incoming.fill(Look::Once);
         connect::received(self.until(Interest::READABLE, fill).await).map(drop)
     }
 }
@@ -434,9 +442,46 @@ impl AsFd for Stream {
     }
 }
 
-async fn connect_unix(path: &Path) -> Result<Stream, ConnectError> {
-    let stream = UnixStream::connect(path).await;
-    stream.map(Stream::Unix).map_err(|error| unreachable(path.display().to_string(), error))
+/// Both directions, and the connection that belongs to them.
+async fn carrier(
+    address: &Address,
+    transport: Transport,
+) -> Result<(Arc<Stream>, Carrier), ConnectError> {
+    let why = match connect::shared_beside(address, transport)? {
+        Ok(path) => match attach_beside(path).await {
+            Ok(attached) => return Ok(attached),
+            Err(error) => connect::without_shared(&error, transport)?,
+        },
+        Err(why) => why.to_owned(),
+    };
+    let stream = Arc::new(match address {
+        Address::Unix(path) => match UnixStream::connect(path).await {
+            Ok(stream) => Stream::Unix(stream),
+            Err(error) => return Err(unreachable(path.display().to_string(), error)),
+        },
+        Address::Tcp { host, port } => connect_tcp(host, *port).await?,
+    });
+    let socket = Socket::new(Arc::clone(&stream) as _);
+    Ok((stream, Carrier::socket(socket, why)))
+}
+
+async fn attach_beside(path: &Path) -> Result<(Arc<Stream>, Carrier), AttachError> {
+    let path = attach::attach_path(path)?;
+    let stream = match UnixStream::connect(&path).await {
+        Ok(stream) => stream,
+        Err(error) => return Err(AttachError::Unreachable { path, error }),
+    };
+    socket2::SockRef::from(&stream).set_send_buffer_size(attach::BELL_BYTES)?;
+    let stream = Arc::new(Stream::Unix(stream));
+    let socket = Socket::new(Arc::clone(&stream) as _);
+    attach::say_hello(&socket)?;
+    let receive = || match attach::receive(&socket) {
+        Err(AttachError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+        result => Ok(result),
+    };
+    let (answer, memory) = stream.until(Interest::READABLE, receive).await??;
+    let ends = attach::finish(socket, &answer, memory)?;
+    Ok((stream, Carrier::shared(ends)))
 }
 
 async fn connect_tcp(host: &str, port: u16) -> Result<Stream, ConnectError> {

@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::cluster::cluster;
 use super::error::ConfigError;
 use super::file::{self, Document, Section};
-use super::{AccessList, Auth, Config, Cores, Listen, Log, Memory, Methods, Sessions, UnixSocket};
+use super::{
+    AccessList, Auth, Config, Cores, Host, Listen, Log, Memory, Methods, Sessions, UnixSocket,
+};
 use crate::base::DaemonName;
 use crate::base::limits::{
     CHUNK_BYTES, CLIENT_FRAME_BYTES_MAX, CORES_MAX, CPUS_MAX, DAEMON_NAME_BYTES_MAX,
-    LISTEN_ADDRESSES_MAX,
+    LISTEN_ADDRESSES_MAX, SHARED_QUEUE_BYTES_MAX, SHARED_QUEUE_BYTES_MIN,
 };
 
-/// Reads a small file; a test's does not touch the disk.
-pub(super) type Read<'r> = &'r dyn Fn(&Path) -> io::Result<String>;
-
 /// Longest directory of the Unix socket: the kernel takes 107 bytes of path in all.
-const UNIX_DIRECTORY_BYTES_MAX: usize = 107 - "/65535".len();
+const UNIX_DIRECTORY_BYTES_MAX: usize = 107 - "/65535.shm".len();
 
 /// Most sessions that may be configured: a million, some gigabytes of memory.
 const SESSIONS_CEILING: usize = 1 << 20;
@@ -32,29 +32,30 @@ const MESSAGES_CEILING: usize = 1_000_000_000;
 const BYTES_CEILING: usize = 1 << 40;
 
 /// Reads all sections, and the access file if one is named.
-pub(super) fn config(mut document: Document<'_>, read: Read<'_>) -> Result<Config, ConfigError> {
-    let config = sections(&mut document, read);
+pub(super) fn config(mut document: Document<'_>, host: &Host<'_>) -> Result<Config, ConfigError> {
+    let config = sections(&mut document, host);
     document.finish()?;
     Ok(config)
 }
 
 /// Every key of every section; what is wrong is noted in the document.
-pub(super) fn sections(document: &mut Document<'_>, read: Read<'_>) -> Config {
-    let daemon = daemon(document.section("daemon"));
+pub(super) fn sections(document: &mut Document<'_>, host: &Host<'_>) -> Config {
+    let named = host.name.or(daemon(document.section("daemon")));
+    let (cluster, daemon) = cluster(document.section("cluster"), named, host.is_local);
     let listen = listen(document.section("listen"));
     let sessions = sessions(document.section("sessions"));
     let beside = document.path().parent().unwrap_or(Path::new("")).to_owned();
-    let auth = auth(document.section("auth"), &beside, read);
+    let auth = auth(document.section("auth"), &beside, host.read);
     let cores = cores(document.section("cores"));
     let memory = memory(document.section("memory"), &sessions);
     let log = log(document.section("log"));
-    Config { daemon, listen, sessions, auth, cores, memory, log }
+    Config { daemon, cluster, listen, sessions, auth, cores, memory, log }
 }
 
-fn daemon(mut section: Section<'_, '_>) -> DaemonName {
+fn daemon(mut section: Section<'_, '_>) -> Option<DaemonName> {
     let allowed = format!("a name of 1 to {DAEMON_NAME_BYTES_MAX} characters from `$` to `~`");
-    section.value("name", Config::default().daemon, allowed, |value| {
-        DaemonName::new(file::string(value)?.as_bytes()).ok()
+    section.value("name", None, allowed, |value| {
+        DaemonName::new(file::string(value)?.as_bytes()).ok().map(Some)
     })
 }
 
@@ -72,11 +73,14 @@ fn listen(mut section: Section<'_, '_>) -> Listen {
     if let Some(covered) = tcp.iter().find(|address| is_covered(**address, &tcp)) {
         section.conflict("tcp", &format!("has {covered} beside the wildcard that covers it"));
     }
+    let shared_memory = section.boolean("shared_memory", true);
     if tcp.is_empty() && !unix {
         section.conflict("tcp", "is empty and `listen.unix` is false: nobody could connect");
     }
-    let unix = unix.then(|| UnixSocket { path: directory.join(port.to_string()), mode });
-    Listen { port: port as u16, tcp, unix }
+    let socket = |name: String| UnixSocket { path: directory.join(name), mode };
+    let shared_memory = (unix && shared_memory).then(|| socket(format!("{port}.shm")));
+    let unix = unix.then(|| socket(port.to_string()));
+    Listen { port: port as u16, tcp, unix, shared_memory }
 }
 
 /// Whether another address of the list takes the connections of this one.
@@ -122,7 +126,11 @@ fn sessions(mut section: Section<'_, '_>) -> Sessions {
     }
 }
 
-fn auth(mut section: Section<'_, '_>, beside: &Path, read: Read<'_>) -> Auth {
+fn auth(
+    mut section: Section<'_, '_>,
+    beside: &Path,
+    read: &dyn Fn(&Path) -> io::Result<String>,
+) -> Auth {
     let default = Auth::default();
     let allowed = methods(&mut section, "allowed", default.allowed);
     let required = methods(&mut section, "required", default.required);
@@ -197,7 +205,14 @@ fn memory(mut section: Section<'_, '_>, sessions: &Sessions) -> Memory {
         );
         section.conflict("pool_bytes_max", &why);
     }
-    Memory { pool_bytes_max }
+    let range = SHARED_QUEUE_BYTES_MIN..=SHARED_QUEUE_BYTES_MAX;
+    let default = default.session_queue_bytes;
+    let session_queue_bytes = section.integer("session_queue_bytes", default, range);
+    if !session_queue_bytes.is_power_of_two() {
+        let why = format!("is {session_queue_bytes}, which is no power of two");
+        section.conflict("session_queue_bytes", &why);
+    }
+    Memory { pool_bytes_max, session_queue_bytes }
 }
 
 fn log(mut section: Section<'_, '_>) -> Log {

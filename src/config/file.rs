@@ -129,8 +129,9 @@ impl<'t> Document<'t> {
 
     /// Where a key that stands in the wrong section belongs.
     fn home_of(&self, name: &str) -> Option<String> {
-        let key = self.keys.iter().find(|key| key.name == name)?;
-        Some(format!("`{name}` belongs into section [{}]", key.section))
+        let homes = self.keys.iter().filter(|key| key.name == name);
+        let homes: Vec<_> = homes.map(|key| format!("[{}]", key.section)).collect();
+        (!homes.is_empty()).then(|| format!("`{name}` belongs into section {}", homes.join(" or ")))
     }
 
     fn blame(&mut self, span: Range<usize>, message: String) {

@@ -6,13 +6,14 @@
 
 mod access;
 mod check;
+mod cluster;
 mod error;
 mod file;
 mod text;
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::base::DaemonName;
 use crate::base::limits::{CONFIG_BYTES_MAX, SESSIONS_MAX};
 
 pub use access::{AccessList, Origin};
+pub use cluster::{Cluster, ClusterDaemon};
 pub use error::{ConfigError, Problem, Problems};
 
 /// Everything that an operator decides about a daemon.
@@ -30,6 +32,8 @@ pub use error::{ConfigError, Problem, Problems};
 pub struct Config {
     /// Name of this daemon, the second half of its clients' addresses. Default `localhost`.
     pub daemon: DaemonName,
+    /// The daemons that it works with.
+    pub cluster: Cluster,
     /// Where clients connect.
     pub listen: Listen,
     /// What clients may use up.
@@ -57,6 +61,8 @@ pub struct Listen {
     pub tcp: Vec<IpAddr>,
     /// The Unix socket. Default `/tmp/4803`, mode 0666; `None`: there is none.
     pub unix: Option<UnixSocket>,
+    /// The Unix socket for clients that use shared memory. Default `/tmp/4803.shm`, mode as `unix`.
+    pub shared_memory: Option<UnixSocket>,
 }
 
 /// The Unix socket that clients connect to.
@@ -127,6 +133,9 @@ pub struct Memory {
     ///
     /// At least twice [`Sessions::bytes_max`], so that one slow session cannot take all of it.
     pub pool_bytes_max: usize,
+    /// Bytes of each of the two queues of a session with shared memory, a power of two. Default
+    /// 256 KiB.
+    pub session_queue_bytes: usize,
 }
 
 /// What is told on standard error.
@@ -254,6 +263,7 @@ impl Default for Config {
         let daemon = DaemonName::new(b"localhost").expect("the default name is legal");
         Self {
             daemon,
+            cluster: Cluster::default(),
             listen: Listen::default(),
             sessions: Sessions::default(),
             auth: Auth::default(),
@@ -270,6 +280,7 @@ impl Default for Listen {
             port: 4803,
             tcp: vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
             unix: Some(UnixSocket { path: PathBuf::from("/tmp/4803"), mode: 0o666 }),
+            shared_memory: Some(UnixSocket { path: PathBuf::from("/tmp/4803.shm"), mode: 0o666 }),
         }
     }
 }
@@ -311,7 +322,7 @@ impl Default for Cores {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { pool_bytes_max: 256 * 1024 * 1024 }
+        Self { pool_bytes_max: 256 * 1024 * 1024, session_queue_bytes: 256 * 1024 }
     }
 }
 
@@ -328,10 +339,11 @@ impl Config {
     ///
     /// [`ConfigError::Unreadable`] where a file cannot be read, [`ConfigError::Invalid`] with all
     /// that is wrong in it.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+    pub fn load(path: &Path, name: Option<DaemonName>) -> Result<Self, ConfigError> {
         let text = read(path)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        Self::parse(&text, path)
+        let document = file::Document::parse(&text, path)?;
+        check::config(document, &Host { read: &read, is_local: &is_local, name })
     }
 
     /// Checks `text` as if it were the content of `path`, and reads the access file that it names.
@@ -341,8 +353,38 @@ impl Config {
     /// [`ConfigError::Invalid`] with all that is wrong in it.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let document = file::Document::parse(text, path)?;
-        check::config(document, &read)
+        check::config(document, &Host { read: &read, is_local: &is_local, name: None })
     }
+}
+
+impl Config {
+    /// What of `new` a daemon cannot go over to while it runs, by the names of the keys. Daemons of
+    /// the cluster, its failure timeout and the size of datagrams change while clients stay.
+    pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
+        let mut keys = self.cluster.needs_restart(&new.cluster, self.daemon);
+        let (old, new) = (self.values(), new.values());
+        let others = |(name, _): &&(&'static str, String)| !name.starts_with("cluster.");
+        let differs = |value: &&(&'static str, String)| !new.contains(value);
+        keys.extend(old.iter().filter(others).filter(differs).map(|(name, _)| *name));
+        let is_new = |(name, _): &&(&'static str, String)| !old.iter().any(|(old, _)| old == name);
+        keys.extend(new.iter().filter(others).filter(is_new).map(|(name, _)| *name));
+        keys
+    }
+}
+
+/// What a configuration depends on besides its text.
+struct Host<'h> {
+    /// Reads a small file; a test's does not touch the disk.
+    read: &'h dyn Fn(&Path) -> io::Result<String>,
+    /// Whether an address is one of this host.
+    is_local: &'h dyn Fn(IpAddr) -> bool,
+    /// Which daemon this one is, if somebody says so.
+    name: Option<DaemonName>,
+}
+
+/// Whether the kernel lets a socket have the address.
+fn is_local(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
 }
 
 /// The text of a file of bounded length.

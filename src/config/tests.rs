@@ -14,11 +14,13 @@ const ACCESS_FILE: &str = "unix\nlocal\n";
 /// As `Config::parse`, with a disk that holds `clients` and `broken` beside the file.
 fn parse(text: &str) -> Result<Config, ConfigError> {
     let document = Document::parse(text, Path::new("etc/madrigal.toml"))?;
-    check::config(document, &|path| match path.to_str() {
+    let read = |path: &Path| match path.to_str() {
         Some("etc/clients") => Ok(ACCESS_FILE.to_owned()),
         Some("etc/broken") => Ok("local\nnonsense\n".to_owned()),
         _ => Err(io::ErrorKind::NotFound.into()),
-    })
+    };
+    let is_local = |address: IpAddr| address.to_string() == "10.0.0.2";
+    check::config(document, &Host { read: &read, is_local: &is_local, name: None })
 }
 
 fn problems(text: &str) -> String {
@@ -82,18 +84,38 @@ fn every_key_has_its_effect() {
         pin = [3, 1]
         [memory]
         pool_bytes_max = 0x1000_0000
+        session_queue_bytes = 65536
         [log]
         level = "debug"
         format = "journal"
+
+        [cluster]
+        daemons = ["alpha 10.0.0.1", "beta 10.0.0.2"]
+        multicast = "none"
+        port = 4900
+        hops = 3
+        failure_timeout_ms = 250
+        datagram_bytes = 8972
+        receive_bytes = 1048576
         "#,
     )
     .unwrap();
     let expected = Config {
         daemon: DaemonName::new(b"alpha").unwrap(),
+        cluster: Cluster {
+            daemons: vec!["alpha 10.0.0.1".parse().unwrap(), "beta 10.0.0.2".parse().unwrap()],
+            multicast: None,
+            port: 4900,
+            hops: 3,
+            failure_timeout: Duration::from_millis(250),
+            datagram_bytes: 8_972,
+            receive_bytes: 1 << 20,
+        },
         listen: Listen {
             port: 5000,
             tcp: vec!["0.0.0.0".parse().unwrap(), "::1".parse().unwrap()],
             unix: Some(UnixSocket { path: "/run/madrigal/5000".into(), mode: 0o660 }),
+            shared_memory: Some(UnixSocket { path: "/run/madrigal/5000.shm".into(), mode: 0o660 }),
         },
         sessions: Sessions {
             max: 7,
@@ -115,7 +137,7 @@ fn every_key_has_its_effect() {
             spin: Duration::from_micros(20),
             pin: vec![3, 1],
         },
-        memory: Memory { pool_bytes_max: 1 << 28 },
+        memory: Memory { pool_bytes_max: 1 << 28, session_queue_bytes: 1 << 16 },
         log: Log { level: LogLevel::Debug, format: LogFormat::Journal },
     };
     assert_eq!(config, expected);
@@ -126,6 +148,9 @@ fn every_key_has_its_effect() {
 fn tcp_alone_and_unix_alone_are_enough() {
     let unix_alone = parse("listen.tcp = []").unwrap();
     assert!(unix_alone.listen.tcp.is_empty() && unix_alone.listen.unix.is_some());
+    assert!(unix_alone.listen.shared_memory.is_some());
+    let without = parse("listen.shared_memory = false").unwrap();
+    assert!(without.listen.unix.is_some() && without.listen.shared_memory.is_none());
     let tcp_alone = parse("listen.unix = false").unwrap();
     assert!(!tcp_alone.listen.tcp.is_empty() && tcp_alone.listen.unix.is_none());
 }
@@ -192,8 +217,16 @@ fn unknown_names_come_with_a_guess() {
     };
     for (text, message, guess) in [
         ("[lisen]\nport = 1", "`lisen` is not a section", "did you mean [listen]?"),
-        ("port = 1", "`port` is not a section", "`port` belongs into section [listen]"),
-        ("[cores]\nport = 1", "`cores.port` is not a key", "`port` belongs into section [listen]"),
+        (
+            "port = 1",
+            "`port` is not a section",
+            "`port` belongs into section [cluster] or [listen]",
+        ),
+        (
+            "[cores]\nport = 1",
+            "`cores.port` is not a key",
+            "`port` belongs into section [cluster] or [listen]",
+        ),
         ("[cores]\ncuont = 1", "`cores.cuont` is not a key", "did you mean `count`? It is 1 to 64"),
         ("[cores]\nzzzzzzzz = 1", "`cores.zzzzzzzz` is not a key", ""),
         ("[zzzzzzzz]", "`zzzzzzzz` is not a section", ""),
@@ -251,7 +284,7 @@ fn every_value_has_its_message() {
         (
             "listen.unix_directory = \"run\"".to_owned(),
             "`listen.unix_directory` is \"run\", but allowed is \
-             an absolute path of at most 101 bytes"
+             an absolute path of at most 97 bytes"
                 .to_owned(),
         ),
         (
@@ -360,7 +393,7 @@ fn long_values_are_cut_in_messages() {
 
 #[test]
 fn missing_file_is_named() {
-    let error = Config::load(Path::new("/nonexistent/madrigal.toml")).unwrap_err();
+    let error = Config::load(Path::new("/nonexistent/madrigal.toml"), None).unwrap_err();
     assert_eq!(
         error.to_string(),
         "cannot read /nonexistent/madrigal.toml: No such file or directory (os error 2)"
@@ -369,7 +402,7 @@ fn missing_file_is_named() {
 
 #[test]
 fn endless_file_is_refused() {
-    let error = Config::load(Path::new("/dev/zero")).unwrap_err();
+    let error = Config::load(Path::new("/dev/zero"), None).unwrap_err();
     assert_eq!(error.to_string(), "cannot read /dev/zero: longer than 1048576 bytes");
 }
 
@@ -379,7 +412,7 @@ fn access_file_lies_beside_the_configuration() {
     let path = directory.path().join("madrigal.toml");
     std::fs::write(directory.path().join("clients"), "unix").unwrap();
     std::fs::write(&path, "auth.allowed = [\"IP\"]\nauth.access_ip = \"clients\"").unwrap();
-    let config = Config::load(&path).unwrap();
+    let config = Config::load(&path, None).unwrap();
     assert!(config.auth.access.admits(Origin::Unix));
 }
 
@@ -403,7 +436,9 @@ fn written_configuration_reads_as_itself() {
 /// Name, default and what is allowed, of every key.
 fn reference() -> BTreeMap<String, (String, String)> {
     let mut document = Document::parse("", Path::new("")).unwrap();
-    check::sections(&mut document, &|_| Err(io::ErrorKind::NotFound.into()));
+    let read = |_: &Path| Err(io::ErrorKind::NotFound.into());
+    let host = Host { read: &read, is_local: &|_| false, name: None };
+    check::sections(&mut document, &host);
     let defaults: BTreeMap<_, _> = Config::default().values().into_iter().collect();
     let keys = document.keys().iter().map(|key| {
         let name = format!("{}.{}", key.section, key.name);
@@ -476,7 +511,7 @@ fn every_preset_loads_and_changes_something() {
         if !is_preset || path.ends_with("madrigal.toml") {
             continue;
         }
-        let config = Config::load(&path).unwrap_or_else(|error| panic!("{error}"));
+        let config = Config::load(&path, None).unwrap_or_else(|error| panic!("{error}"));
         assert_ne!(config, Config::default(), "{}", path.display());
         presets += 1;
     }
@@ -503,4 +538,28 @@ proptest! {
     fn arbitrary_access_files_never_panic(text in "[0-9a-f:./#\n unixlocal]{0,200}") {
         let _ = AccessList::parse(&text);
     }
+}
+
+#[test]
+fn a_daemon_finds_itself_by_name_or_by_address() {
+    let daemons = "[cluster]\ndaemons = [\"a 10.0.0.1\", \"b 10.0.0.2\"]\n";
+    assert_eq!(parse(daemons).unwrap().daemon.as_str(), "b");
+    let named = format!("{daemons}[daemon]\nname = \"a\"\n");
+    assert_eq!(parse(&named).unwrap().daemon.as_str(), "a");
+}
+
+#[test]
+fn a_cluster_that_cannot_be_is_told_why() {
+    let why = |daemons: &str| problems(&format!("[cluster]\ndaemons = {daemons}\n"));
+    for (daemons, what) in [
+        (r#"["a 10.0.0.1", "c 10.0.0.3"]"#, "none has an address of this host"),
+        (r#"["a 10.0.0.1", "a 10.0.0.2"]"#, "two daemons called a"),
+        (r#"["a 10.0.0.1", "b 10.0.0.1"]"#, "two daemons at 10.0.0.1"),
+        (r#"["a 10.0.0.1", "b ::1"]"#, "another IP version"),
+        (r#"["a"]"#, "daemons, \"name address\""),
+    ] {
+        assert!(why(daemons).contains(what), "{daemons}: {}", why(daemons));
+    }
+    let named = "[cluster]\ndaemons = [\"a 10.0.0.1\"]\n[daemon]\nname = \"x\"\n";
+    assert!(problems(named).contains("none is called x; set `daemon.name` or --name to one of"));
 }

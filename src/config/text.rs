@@ -27,9 +27,22 @@ impl Config {
     ///
     /// Keys without a value are left out.
     pub fn values(&self) -> Vec<(&'static str, String)> {
-        let Self { daemon, listen, sessions, auth, cores, memory, log } = self;
+        let Self { daemon, cluster, listen, sessions, auth, cores, memory, log } = self;
         let mut values = vec![
             ("daemon.name", quoted(daemon.as_str())),
+            ("cluster.daemons", list(cluster.daemons.iter().map(|d| quoted(&d.to_string())))),
+            (
+                "cluster.multicast",
+                match cluster.multicast {
+                    Some(group) => quoted(&group.to_string()),
+                    None => quoted("none"),
+                },
+            ),
+            ("cluster.port", cluster.port.to_string()),
+            ("cluster.hops", cluster.hops.to_string()),
+            ("cluster.failure_timeout_ms", cluster.failure_timeout.as_millis().to_string()),
+            ("cluster.datagram_bytes", cluster.datagram_bytes.to_string()),
+            ("cluster.receive_bytes", cluster.receive_bytes.to_string()),
             ("listen.port", listen.port.to_string()),
             ("listen.tcp", list(listen.tcp.iter().map(|address| quoted(&address.to_string())))),
             ("listen.unix", listen.unix.is_some().to_string()),
@@ -38,6 +51,7 @@ impl Config {
             let directory = unix.path.parent().unwrap_or(Path::new("/"));
             values.push(("listen.unix_directory", quoted(&directory.to_string_lossy())));
             values.push(("listen.unix_mode", quoted(&format!("{:04o}", unix.mode))));
+            values.push(("listen.shared_memory", listen.shared_memory.is_some().to_string()));
         }
         values.extend([
             ("sessions.max", sessions.max.to_string()),
@@ -58,6 +72,7 @@ impl Config {
             ("cores.spin_us", cores.spin.as_micros().to_string()),
             ("cores.pin", list(cores.pin.iter().map(usize::to_string))),
             ("memory.pool_bytes_max", memory.pool_bytes_max.to_string()),
+            ("memory.session_queue_bytes", memory.session_queue_bytes.to_string()),
             ("log.level", quoted(&log.level.to_string())),
             ("log.format", quoted(&log.format.to_string())),
         ]);

@@ -9,7 +9,7 @@ use loom::sync::Notify;
 use loom::thread;
 
 use super::atomic::{Arc, AtomicUsize, Ordering};
-use super::{Consumer, Pool, PoolOptions, Producer, SleepFlag, Slice, queue};
+use super::{Consumer, Pool, PoolOptions, Producer, SleepFlag, Slice, StreamReader, queue, stream};
 use crate::base::Store;
 use crate::base::limits::CHUNK_BYTES;
 
@@ -306,5 +306,103 @@ fn pool_counts_a_mapping_of_its_own_until_it_is_gone() {
         drop(again);
         reader.join().unwrap();
         assert!(pool.store(len, |_| ()).is_some());
+    });
+}
+
+/// A record's bytes, which tell half of one from half of another.
+fn record(number: u8) -> [u8; 16] {
+    [number; 16]
+}
+
+/// Takes what there is, which must be whole records in order from `next` on.
+fn read_records(reader: &mut StreamReader, next: &mut u8) {
+    let mut into = [0; 64];
+    let len = reader.read(&mut into).expect("nobody lies");
+    for bytes in into[..len].chunks(16) {
+        assert_eq!(bytes, record(*next), "a record was seen before it was written");
+        *next += 1;
+    }
+}
+
+#[test]
+fn stream_shows_whole_records_and_overwrites_none_that_is_read() {
+    loom::model(|| {
+        // Two records fill it, and the third lies where the first one was.
+        let (mut writer, mut reader) = stream::pair(64);
+        let sender = thread::spawn(move || {
+            for number in 0..3 {
+                while !writer.write(&record(number)).expect("nobody lies") {
+                    thread::yield_now();
+                }
+                let _ = writer.publish();
+            }
+        });
+        let mut next = 0;
+        while next < 3 {
+            read_records(&mut reader, &mut next);
+            let _ = reader.release();
+            thread::yield_now();
+        }
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn stream_wakes_a_reader_that_sleeps() {
+    loom::model(|| {
+        let (mut writer, mut reader) = stream::pair(64);
+        let bell = Arc::new(Notify::new());
+        let waker = thread::spawn({
+            let bell = Arc::clone(&bell);
+            move || {
+                for number in 0..2 {
+                    assert_eq!(writer.write(&record(number)), Ok(true));
+                    if writer.publish() {
+                        bell.notify();
+                    }
+                }
+            }
+        });
+        let mut next = 0;
+        while next < 2 {
+            reader.prepare_sleep();
+            if reader.is_empty() {
+                // A lost wake-up is a deadlock here.
+                bell.wait();
+            }
+            reader.awake();
+            read_records(&mut reader, &mut next);
+        }
+        waker.join().unwrap();
+    });
+}
+
+#[test]
+fn stream_wakes_a_writer_that_waits_for_room() {
+    loom::model(|| {
+        let (mut writer, mut reader) = stream::pair(64);
+        let bell = Arc::new(Notify::new());
+        for number in 0..2 {
+            assert_eq!(writer.write(&record(number)), Ok(true));
+        }
+        let _ = writer.publish();
+        let waker = thread::spawn({
+            let bell = Arc::clone(&bell);
+            move || {
+                let mut next = 0;
+                read_records(&mut reader, &mut next);
+                assert_eq!(next, 2);
+                if reader.release() {
+                    bell.notify();
+                }
+            }
+        });
+        while !writer.write(&record(2)).expect("nobody lies") {
+            writer.prepare_sleep();
+            if !writer.has_new_room() {
+                bell.wait();
+            }
+        }
+        waker.join().unwrap();
     });
 }

@@ -39,6 +39,8 @@ pub const NAMES: [(Counter, &str); Counter::COUNT] = [
     (Counter::PacketsDuplicate, "packets_duplicate"),
     (Counter::PacketsRepaired, "packets_repaired"),
     (Counter::RepairsRequested, "repairs_requested"),
+    (Counter::PacketsDropped, "packets_dropped"),
+    (Counter::PacketsUnsent, "packets_unsent"),
     (Counter::PacketsForeign, "packets_foreign"),
     (Counter::PacketsStale, "packets_stale"),
     (Counter::TokenVisits, "token_visits"),

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::base::limits::{
-    DAEMONS_MAX, PEER_DATAGRAM_BYTES_MAX, PEER_DATAGRAM_BYTES_MIN, RING_WINDOW_PACKETS,
-    STATE_PART_BYTES, STATE_PART_BYTES_MIN,
+    DAEMONS_MAX, INCARNATION_MAX, PEER_DATAGRAM_BYTES_MAX, PEER_DATAGRAM_BYTES_MIN,
+    RING_WINDOW_PACKETS, STATE_PART_BYTES, STATE_PART_BYTES_MIN,
 };
 use crate::base::{DaemonId, DaemonSet, Rank};
 
@@ -97,7 +97,7 @@ impl Setup {
         assert!((1..=RING_WINDOW_PACKETS).contains(&options.window_packets));
         assert!(!options.failure_timeout.is_zero());
         assert!(options.state_part_bytes >= STATE_PART_BYTES_MIN);
-        assert!((1..1 << 43).contains(&self.incarnation));
+        assert!((1..=INCARNATION_MAX).contains(&self.incarnation));
         let index = self.daemons.iter().position(|&daemon| daemon == self.me);
         Rank::new(index.expect("a daemon is in its own cluster")).expect("not too many")
     }

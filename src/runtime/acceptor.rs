@@ -4,12 +4,29 @@ use crate::base::{Counter, Tally};
 use crate::config::{AccessList, Origin};
 use crate::sys::driver::{self, Driver, ListenerKey};
 use crate::sys::socket::{Listener, Peer, Stream};
-use crate::wire::session::Reject;
+use crate::wire::session::{AttachAnswer, AttachStatus, Reject};
+
+/// What clients of a listener will use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transport {
+    /// The connection itself.
+    Socket,
+    /// Memory that they get by it.
+    SharedMemory,
+}
+
+/// A connection that may become a session.
+pub(super) struct Arrival {
+    pub(super) stream: Stream,
+    /// Its address is on the list of method IP.
+    pub(super) address_admitted: bool,
+    pub(super) transport: Transport,
+}
 
 /// The listeners of the daemon, and how many sessions came by them.
 pub(super) struct Acceptor {
-    waiting: Vec<Listener>,
-    listeners: Vec<ListenerKey>,
+    waiting: Vec<(Listener, Transport)>,
+    listeners: Vec<(ListenerKey, Transport)>,
     access: AccessList,
     sessions: usize,
     sessions_max: usize,
@@ -19,7 +36,11 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(super) fn new(listeners: Vec<Listener>, access: AccessList, sessions_max: usize) -> Self {
+    pub(super) fn new(
+        listeners: Vec<(Listener, Transport)>,
+        access: AccessList,
+        sessions_max: usize,
+    ) -> Self {
         Self {
             waiting: listeners,
             listeners: Vec::new(),
@@ -33,32 +54,35 @@ impl Acceptor {
 
     /// Begins to accept.
     pub(super) fn open(&mut self, driver: &mut Driver) {
-        let listeners = self.waiting.drain(..).map(|listener| driver.listen(listener));
-        self.listeners.extend(listeners);
+        for (listener, transport) in self.waiting.drain(..) {
+            self.listeners.push((driver.listen(listener), transport));
+        }
     }
 
     /// Accepts nobody any more, and removes the socket file.
     pub(super) fn close(&mut self, driver: &mut Driver) {
-        for listener in self.listeners.drain(..) {
+        for (listener, _) in self.listeners.drain(..) {
             driver.unlisten(listener);
         }
     }
 
-    /// Looks at an event of a listener. A connection that may become a session is returned, and
-    /// whether its address is on the list of method IP.
-    pub(super) fn handle_event(&mut self, event: driver::Event<'_>) -> Option<(Stream, bool)> {
+    /// Looks at an event of a listener. A connection that may become a session is returned.
+    pub(super) fn handle_event(&mut self, event: driver::Event<'_>) -> Option<Arrival> {
         match event {
-            driver::Event::Accepted { stream, .. } if self.sessions < self.sessions_max => {
+            driver::Event::Accepted { listener, stream } if self.sessions < self.sessions_max => {
                 self.sessions += 1;
                 self.failing = false;
                 let origin = match stream.peer() {
                     Peer::Tcp(address) => Origin::Ip(address.ip()),
                     Peer::Unix => Origin::Unix,
                 };
-                return Some((stream, self.access.admits(origin)));
+                let address_admitted = self.access.admits(origin);
+                let transport = self.transport(listener);
+                return Some(Arrival { stream, address_admitted, transport });
             }
-            driver::Event::Accepted { stream, .. } | driver::Event::Overflow { stream, .. } => {
-                self.turn_away(&stream);
+            driver::Event::Accepted { listener, stream }
+            | driver::Event::Overflow { listener, stream } => {
+                self.turn_away(listener, &stream);
             }
             driver::Event::AcceptFailed { error, .. } => {
                 self.tally.count(Counter::AcceptsFailed);
@@ -69,6 +93,7 @@ impl Acceptor {
             }
             driver::Event::Woken => {}
             driver::Event::Received { .. }
+            | driver::Event::Datagrams { .. }
             | driver::Event::Sent { .. }
             | driver::Event::SendFailed { .. }
             | driver::Event::Ended { .. } => unreachable!("no event of a listener"),
@@ -76,11 +101,21 @@ impl Acceptor {
         None
     }
 
+    fn transport(&self, listener: ListenerKey) -> Transport {
+        let found = self.listeners.iter().find(|(key, _)| *key == listener);
+        found.map_or(Transport::Socket, |(_, transport)| *transport)
+    }
+
     /// Tells a connection that there is no session left for it.
-    fn turn_away(&mut self, stream: &Stream) {
+    fn turn_away(&mut self, listener: ListenerKey, stream: &Stream) {
         self.tally.count(Counter::RejectedQuota);
-        // A client that does not even take one byte learns it by the close.
-        let _ = stream.write_now(&[Reject::Quota.to_byte()]);
+        // A client that does not even take so little learns it by the close.
+        let _ = match self.transport(listener) {
+            Transport::Socket => stream.write_now(&[Reject::Quota.to_byte()]),
+            Transport::SharedMemory => {
+                stream.write_now(&AttachAnswer::refuse(AttachStatus::Quota).emit())
+            }
+        };
     }
 
     /// So many sessions are gone.

@@ -5,11 +5,12 @@ use super::doorbell::Doorbell;
 use super::port::{Port, ToRing, ToSession};
 use super::ring_core::{Answer, RingCore};
 use super::session_core::SessionCore;
+use super::shared::Shared;
 use crate::base::limits::ITEMS_PER_TURN;
 use crate::base::{Event, Instant, Tally};
 use crate::protocol::Delivery;
 use crate::session::Hold;
-use crate::sys::driver::{self, Driver};
+use crate::sys::driver::{self, DatagramKey, Driver};
 
 /// A session core's way to the ring core.
 pub(super) trait Link {
@@ -19,6 +20,9 @@ pub(super) trait Link {
     /// A turn begins: what is due by now is done.
     fn begin_turn(&mut self, now: Instant);
 
+    /// Looks whether the daemon is to go over to another cluster.
+    fn look(&mut self, shared: &Shared);
+
     /// When something will be due.
     fn next_timer(&self) -> Option<Instant>;
 
@@ -27,6 +31,12 @@ pub(super) trait Link {
 
     /// An event of the driver that concerns no connection.
     fn handle_event(&mut self, event: driver::Event<'_>, core: &mut SessionCore);
+
+    /// Datagrams may have come.
+    fn receive(&mut self, socket: DatagramKey, driver: &mut Driver);
+
+    /// Sends what there is for other daemons. Returns how much.
+    fn transmit(&mut self, driver: &mut Driver) -> usize;
 
     /// Whether there is something to exchange; looked at while watching for work.
     fn is_ready(&self) -> bool;
@@ -53,7 +63,7 @@ pub(super) trait Link {
     fn poll_event(&mut self) -> Option<Event>;
 
     /// What the parts behind it have counted.
-    fn tallies(&self) -> [&Tally; 3];
+    fn tallies(&self) -> [&Tally; 4];
 }
 
 /// The ring core is in this thread: nothing hops.
@@ -93,12 +103,19 @@ impl Local {
 
 impl Link for Local {
     fn open(&mut self, driver: &mut Driver) {
+        self.ring.open(driver);
         self.acceptor.open(driver);
     }
 
     fn begin_turn(&mut self, now: Instant) {
         self.ring.begin_turn(now);
         self.ring.fire_timers();
+    }
+
+    fn look(&mut self, shared: &Shared) {
+        if let Some(cluster) = shared.take_cluster() {
+            self.ring.reload(&cluster);
+        }
     }
 
     fn next_timer(&self) -> Option<Instant> {
@@ -125,9 +142,17 @@ impl Link for Local {
     }
 
     fn handle_event(&mut self, event: driver::Event<'_>, core: &mut SessionCore) {
-        if let Some((stream, address_admitted)) = self.acceptor.handle_event(event) {
-            core.adopt(stream, address_admitted);
+        if let Some(arrival) = self.acceptor.handle_event(event) {
+            core.adopt(arrival);
         }
+    }
+
+    fn receive(&mut self, socket: DatagramKey, driver: &mut Driver) {
+        self.ring.receive(socket, driver);
+    }
+
+    fn transmit(&mut self, driver: &mut Driver) -> usize {
+        self.ring.transmit(driver)
     }
 
     fn is_ready(&self) -> bool {
@@ -149,6 +174,7 @@ impl Link for Local {
     fn awake(&self) {}
 
     fn close(&mut self, driver: &mut Driver) {
+        self.ring.stop(driver);
         self.acceptor.close(driver);
     }
 
@@ -156,9 +182,9 @@ impl Link for Local {
         self.ring.poll_event()
     }
 
-    fn tallies(&self) -> [&Tally; 3] {
-        let [groups, order] = self.ring.tallies();
-        [groups, order, self.acceptor.tally()]
+    fn tallies(&self) -> [&Tally; 4] {
+        let [groups, order, network] = self.ring.tallies();
+        [groups, order, network, self.acceptor.tally()]
     }
 }
 
@@ -176,7 +202,7 @@ impl Remote {
         for taken in 0..ITEMS_PER_TURN {
             let Some(item) = self.port.queue.pop() else { return taken };
             match item {
-                ToSession::Accepted(stream, admitted) => core.adopt(stream, admitted),
+                ToSession::Accepted(arrival) => core.adopt(arrival),
                 ToSession::Named(id, name) => core.handle_named(id, name),
                 ToSession::Deliver { frame, sender, targets } => {
                     core.handle_delivery(&frame, targets.as_slice(), sender);
@@ -193,6 +219,8 @@ impl Link for Remote {
     fn open(&mut self, _driver: &mut Driver) {}
 
     fn begin_turn(&mut self, _now: Instant) {}
+
+    fn look(&mut self, _shared: &Shared) {}
 
     fn next_timer(&self) -> Option<Instant> {
         None
@@ -217,6 +245,7 @@ impl Link for Remote {
         match event {
             driver::Event::Woken => {}
             driver::Event::Accepted { .. }
+            | driver::Event::Datagrams { .. }
             | driver::Event::Overflow { .. }
             | driver::Event::AcceptFailed { .. }
             | driver::Event::Received { .. }
@@ -224,6 +253,12 @@ impl Link for Remote {
             | driver::Event::SendFailed { .. }
             | driver::Event::Ended { .. } => unreachable!("the ring core has the listeners"),
         }
+    }
+
+    fn receive(&mut self, _socket: DatagramKey, _driver: &mut Driver) {}
+
+    fn transmit(&mut self, _driver: &mut Driver) -> usize {
+        0
     }
 
     fn is_ready(&self) -> bool {
@@ -261,9 +296,9 @@ impl Link for Remote {
         None
     }
 
-    fn tallies(&self) -> [&Tally; 3] {
+    fn tallies(&self) -> [&Tally; 4] {
         // The ring core publishes its own.
         const NOTHING: &Tally = &Tally::new();
-        [NOTHING; 3]
+        [NOTHING; 4]
     }
 }

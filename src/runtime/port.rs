@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
+use super::acceptor::Arrival;
 use crate::base::{PrivateGroup, SessionId};
 use crate::mem::pool::Slice;
 use crate::mem::spsc::{Consumer, Producer};
 use crate::session::{Hold, Submission};
-use crate::sys::socket::Stream;
 
 /// Receivers that fit into one [`ToSession::Deliver`]; a message to more takes several.
 pub(super) const TARGETS_MAX: usize = 8;
@@ -23,8 +23,8 @@ pub(super) enum ToRing {
 
 /// From the ring core to a session core.
 pub(super) enum ToSession {
-    /// A connection was accepted for this core; whether its address is on the list of method IP.
-    Accepted(Stream, bool),
+    /// A connection was accepted for this core.
+    Accepted(Arrival),
     /// The answer to [`Submission::Connect`].
     Named(SessionId, Option<PrivateGroup>),
     /// A frame for sessions of this core, and who sent it.

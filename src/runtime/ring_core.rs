@@ -1,15 +1,49 @@
-//! The ring core's state: the protocol layer, and memory for its messages.
+//! The ring core's state: the protocol layer, memory for its messages, and the other daemons.
 
-use crate::base::{Event, Instant, PrivateGroup, SessionId, Tally};
+use std::hash::{BuildHasher, RandomState};
+
+use super::network::{Arrival, Network, Plan, Sockets};
+use crate::base::{DaemonId, DaemonName, Event, Instant, PrivateGroup, SessionId, Tally};
+use crate::config::Cluster;
 use crate::mem::pool::{Pool, Slice};
-use crate::protocol::{Delivery, Protocol, Setup};
+use crate::protocol::options::Options;
+use crate::protocol::{Daemon, Delivery, Protocol, Setup};
 use crate::session::Submission;
+use crate::sys::clock::Clock;
+use crate::sys::driver::{DatagramKey, Driver};
 
 /// The protocol layer of the daemon with its buffer pool.
 pub(super) struct RingCore {
+    me: DaemonName,
     protocol: Protocol<Pool>,
     pool: Pool,
+    /// Not yet with the driver.
+    sockets: Option<Sockets>,
+    network: Option<Network>,
+    /// Where the other daemons are once the protocol layer has gone over to them.
+    next_plan: Option<Plan>,
     now: Instant,
+}
+
+/// What the protocol layer must know of a cluster.
+fn setup(cluster: &Cluster, me: DaemonName) -> Setup {
+    let own = Daemon { id: DaemonId::from_name(me.as_str()), name: me };
+    let daemons = match &cluster.daemons[..] {
+        [] => vec![own],
+        all => all.iter().map(|daemon| Daemon { id: daemon.id(), name: daemon.name }).collect(),
+    };
+    Setup {
+        daemons,
+        me: own.id,
+        cluster: cluster.identity(),
+        incarnation: Clock.wall_millis(),
+        seed: RandomState::new().hash_one(()),
+        options: Options {
+            failure_timeout: cluster.failure_timeout,
+            datagram_bytes: cluster.datagram_bytes,
+            ..Options::default()
+        },
+    }
 }
 
 /// What a submission brings at once.
@@ -21,8 +55,56 @@ pub(super) enum Answer {
 }
 
 impl RingCore {
-    pub(super) fn new(setup: &Setup, now: Instant, mut pool: Pool) -> Self {
-        Self { protocol: Protocol::new(setup, now, &mut pool), pool, now }
+    /// `sockets`: where there are other daemons.
+    pub(super) fn new(
+        cluster: &Cluster,
+        me: DaemonName,
+        sockets: Option<Sockets>,
+        now: Instant,
+        mut pool: Pool,
+    ) -> Self {
+        let protocol = Protocol::new(&setup(cluster, me), now, &mut pool);
+        Self { me, protocol, pool, sockets, network: None, next_plan: None, now }
+    }
+
+    /// Goes over to another cluster while clients stay.
+    pub(super) fn reload(&mut self, cluster: &Cluster) {
+        self.next_plan = Plan::new(cluster, self.me);
+        self.protocol.handle_reload(self.now, setup(cluster, self.me), &mut self.pool);
+    }
+
+    /// Work begins.
+    pub(super) fn open(&mut self, driver: &mut Driver) {
+        self.network = self.sockets.take().map(|sockets| Network::new(sockets, driver));
+    }
+
+    /// Takes what has come from other daemons.
+    pub(super) fn receive(&mut self, socket: DatagramKey, driver: &mut Driver) {
+        let Some(network) = &mut self.network else { return };
+        let (protocol, now) = (&mut self.protocol, self.now);
+        network.receive(socket, driver, &mut self.pool, |arrival, pool| match arrival {
+            Arrival::Packet(packet) => protocol.handle_packet(now, &packet, pool),
+            Arrival::Refusal(daemon) => protocol.handle_unreachable(now, daemon, pool),
+        });
+    }
+
+    /// Sends what there is for other daemons. Returns how many packets that was.
+    pub(super) fn transmit(&mut self, driver: &mut Driver) -> usize {
+        let protocol = &mut self.protocol;
+        let Some(network) = &mut self.network else { return 0 };
+        let sent = network.transmit(driver, || protocol.poll_transmit());
+        if !protocol.is_reloading()
+            && let Some(plan) = self.next_plan.take()
+        {
+            network.set_daemons(&plan);
+        }
+        sent
+    }
+
+    /// Says goodbye to the other daemons.
+    pub(super) fn stop(&mut self, driver: &mut Driver) {
+        self.protocol.handle_stop(self.now, &mut self.pool);
+        self.transmit(driver);
     }
 
     /// Tells the time for everything until the next turn.
@@ -73,7 +155,9 @@ impl RingCore {
         self.protocol.poll_event()
     }
 
-    pub(super) fn tallies(&self) -> [&Tally; 2] {
-        self.protocol.tallies()
+    pub(super) fn tallies(&self) -> [&Tally; 3] {
+        const NOTHING: &Tally = &Tally::new();
+        let [groups, order] = self.protocol.tallies();
+        [groups, order, self.network.as_ref().map_or(NOTHING, Network::tally)]
     }
 }

@@ -17,7 +17,7 @@ use crate::observe::log::Teller;
 use crate::protocol::Delivery;
 use crate::session::Hold;
 use crate::sys::clock::Clock;
-use crate::sys::driver::{Driver, Wait};
+use crate::sys::driver::{self, Driver, Wait};
 
 /// One session core, as the ring core sees it.
 pub(super) struct SessionPort {
@@ -45,17 +45,22 @@ pub(super) struct RingThread {
 impl RingThread {
     /// Runs until the session cores have stopped.
     pub(super) fn run(mut self) -> Result<(), RunError> {
+        self.ring.open(&mut self.driver);
         self.acceptor.open(&mut self.driver);
         let mut now = self.clock.read();
         let mut work = 1;
         let mut accepting = true;
         while !self.shared.is_finished() {
             if accepting && self.shared.is_stopping() {
+                self.ring.stop(&mut self.driver);
                 self.acceptor.close(&mut self.driver);
                 accepting = false;
             }
             self.wait(now, work, accepting)?;
             now = self.clock.read();
+            if let Some(cluster) = self.shared.take_cluster() {
+                self.ring.reload(&cluster);
+            }
             work = self.turn(now);
         }
         Ok(())
@@ -70,6 +75,7 @@ impl RingThread {
         for core in 0..self.ports.len() {
             work += self.take_requests(core);
         }
+        work += self.ring.transmit(&mut self.driver);
         for port in &mut self.ports {
             if port.port.lane.flush() {
                 port.bell.ring(&mut self.driver);
@@ -82,10 +88,14 @@ impl RingThread {
     fn take_events(&mut self) -> usize {
         for taken in 0..EVENTS_PER_TURN {
             let Some(event) = self.driver.next_event() else { return taken };
-            if let Some((stream, admitted)) = self.acceptor.handle_event(event) {
+            if let driver::Event::Datagrams { socket } = event {
+                self.ring.receive(socket, &mut self.driver);
+                continue;
+            }
+            if let Some(arrival) = self.acceptor.handle_event(event) {
                 let core = self.next_core % self.ports.len();
                 self.next_core = core + 1;
-                self.ports[core].port.lane.push(ToSession::Accepted(stream, admitted));
+                self.ports[core].port.lane.push(ToSession::Accepted(arrival));
             }
         }
         EVENTS_PER_TURN
@@ -184,8 +194,9 @@ impl RingThread {
         }
         if work > 0 {
             self.tally.count(Counter::TurnsBusy);
-            let [groups, order] = self.ring.tallies();
-            self.counters.publish(&[&self.tally, groups, order, self.acceptor.tally()]);
+            let [groups, order, network] = self.ring.tallies();
+            let acceptor = self.acceptor.tally();
+            self.counters.publish(&[&self.tally, groups, order, network, acceptor]);
         }
     }
 }

@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
+use super::acceptor::{Arrival, Transport};
+use super::channels::{Channels, Found};
 use crate::base::{Event, Instant, PrivateGroup, SessionId, Tally};
+use crate::mem::QueueSizes;
 use crate::mem::pool::{Pool, Slice};
+use crate::mem::stream::Corrupt;
 use crate::session::{Action, Hold, Sessions, Setup, Submission};
 use crate::sys::driver::{self, Driver, StreamKey};
-use crate::sys::socket::Stream;
 
 /// How long a lack of memory may last before the session that holds most of it is dropped, and
 /// then the next.
@@ -22,7 +25,8 @@ pub(super) struct SessionCore {
     /// By slot of the session.
     stream_of: Vec<Option<StreamKey>>,
     /// Connections that have come in this turn.
-    accepted: Vec<(Stream, bool)>,
+    accepted: Vec<Arrival>,
+    channels: Channels,
     now: Instant,
     relief_due: Option<Instant>,
     /// Sessions that are gone since somebody asked.
@@ -31,13 +35,14 @@ pub(super) struct SessionCore {
 }
 
 impl SessionCore {
-    pub(super) fn new(setup: Setup, pool: Pool) -> Self {
+    pub(super) fn new(setup: Setup, pool: Pool, sizes: QueueSizes) -> Self {
         Self {
             sessions: Sessions::new(setup),
             pool,
             session_of: Vec::new(),
             stream_of: Vec::new(),
             accepted: Vec::new(),
+            channels: Channels::new(sizes),
             now: Instant::ZERO,
             relief_due: None,
             closed: 0,
@@ -51,16 +56,18 @@ impl SessionCore {
         self.sessions.handle_turn();
     }
 
-    /// Takes over a connection that was accepted; whether its address is on the list of method IP.
-    pub(super) fn adopt(&mut self, stream: Stream, address_admitted: bool) {
-        self.accepted.push((stream, address_admitted));
+    /// Takes over a connection that was accepted.
+    pub(super) fn adopt(&mut self, arrival: Arrival) {
+        self.accepted.push(arrival);
     }
 
     /// Something happened to a connection of this core.
     pub(super) fn handle_event(&mut self, event: driver::Event<'_>) {
         match event {
             driver::Event::Received { stream, bytes } => {
-                if let Some(id) = self.session(stream) {
+                if let Some(id) = self.session(stream)
+                    && !self.channels.handle_socket(id, bytes)
+                {
                     self.sessions.handle_received(id, bytes, &mut self.pool);
                 }
             }
@@ -71,14 +78,61 @@ impl SessionCore {
             }
             driver::Event::Ended { stream, .. } | driver::Event::SendFailed { stream, .. } => {
                 if let Some(id) = self.session(stream) {
+                    self.take_rest(id);
                     self.sessions.handle_ended(id, &mut self.pool);
                 }
             }
             driver::Event::Accepted { .. }
+            | driver::Event::Datagrams { .. }
             | driver::Event::Overflow { .. }
             | driver::Event::AcceptFailed { .. }
             | driver::Event::Woken => unreachable!("no event of a connection"),
         }
+    }
+
+    /// Begins to look at the memory shared with sessions.
+    pub(super) fn begin_look(&mut self) {
+        self.channels.begin_look();
+    }
+
+    /// Takes what one session has published there. `false`: there is no more, for this turn.
+    pub(super) fn look(&mut self) -> bool {
+        match self.channels.look(self.now) {
+            Some(Found::Received(id, bytes)) => {
+                self.sessions.handle_received(id, bytes, &mut self.pool);
+            }
+            // Nothing was sent by this; it makes the session writable again.
+            Some(Found::Room(id)) => self.sessions.handle_sent(id, 0),
+            Some(Found::Corrupt(id)) => self.sessions.handle_corrupt(id),
+            None => return false,
+        }
+        true
+    }
+
+    /// Takes all that a session had published before its socket ended.
+    fn take_rest(&mut self, id: SessionId) {
+        loop {
+            match self.channels.drain(id) {
+                Ok([]) => return,
+                Ok(bytes) => self.sessions.handle_received(id, bytes, &mut self.pool),
+                Err(Corrupt) => return self.sessions.handle_corrupt(id),
+            }
+        }
+    }
+
+    /// Whether a session that is watched has published something.
+    pub(super) fn is_ready(&self) -> bool {
+        self.channels.is_ready()
+    }
+
+    /// Whether any session is watched.
+    pub(super) fn is_watching(&self) -> bool {
+        self.channels.is_watching()
+    }
+
+    /// The core is about to sleep: from here on all sessions ring. `false`: there is work.
+    pub(super) fn prepare_sleep(&mut self) -> bool {
+        self.channels.prepare_sleep()
     }
 
     fn session(&self, stream: StreamKey) -> Option<SessionId> {
@@ -146,10 +200,22 @@ impl SessionCore {
     /// how much that was.
     pub(super) fn transmit(&mut self, driver: &mut Driver) -> usize {
         let mut work = 0;
+        for id in self.channels.open_greeted(driver) {
+            self.sessions.handle_ended(id, &mut self.pool);
+        }
         while let Some(transmit) = self.sessions.poll_transmit() {
+            work += 1;
+            let id = transmit.session;
+            if self.channels.has(id) {
+                match self.channels.send(id, transmit.frames(), driver) {
+                    Ok(0) => {}
+                    Ok(bytes) => self.sessions.handle_sent(id, bytes),
+                    Err(Corrupt) => self.sessions.handle_corrupt(id),
+                }
+                continue;
+            }
             let stream = self.stream_of[transmit.session.slot()].expect("a session has a stream");
             driver.send(stream, transmit.pieces());
-            work += 1;
         }
         while let Some(action) = self.sessions.poll_action() {
             self.act(action, driver);
@@ -161,9 +227,12 @@ impl SessionCore {
 
     fn attach(&mut self, driver: &mut Driver) -> usize {
         let accepted = self.accepted.len();
-        for (stream, address_admitted) in self.accepted.drain(..) {
+        for Arrival { stream, address_admitted, transport } in self.accepted.drain(..) {
             let id = self.sessions.handle_accepted(self.now, address_admitted);
             let key = driver.attach(stream);
+            if transport == Transport::SharedMemory {
+                self.channels.insert(id, key, self.now);
+            }
             put(&mut self.session_of, key.slot(), id);
             put(&mut self.stream_of, id.slot(), key);
         }
@@ -173,9 +242,16 @@ impl SessionCore {
     fn act(&mut self, action: Action, driver: &mut Driver) {
         let stream_of = |id: SessionId| self.stream_of[id.slot()];
         match action {
-            Action::Pause(id) => stream_of(id).into_iter().for_each(|key| driver.pause(key)),
-            Action::Resume(id) => stream_of(id).into_iter().for_each(|key| driver.resume(key)),
+            Action::Pause(id) => {
+                stream_of(id).into_iter().for_each(|key| driver.pause(key));
+                self.channels.pause(id);
+            }
+            Action::Resume(id) => {
+                stream_of(id).into_iter().for_each(|key| driver.resume(key));
+                self.channels.resume(id);
+            }
             Action::Close(id) => {
+                self.channels.remove(id);
                 let key = self.stream_of[id.slot()].take().expect("a session has a stream");
                 self.session_of[key.slot()] = None;
                 self.closed += 1;

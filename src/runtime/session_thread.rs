@@ -18,6 +18,9 @@ use crate::sys::driver::{Driver, Event, Wait};
 /// How long a stopping daemon tries to write out what was delivered.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Looks at shared memory for each look at the driver, where there is such memory to look at.
+const DRIVER_STRIDE: u32 = 16;
+
 /// Everything that one session core's thread owns.
 pub(super) struct SessionThread<L> {
     pub(super) driver: Driver,
@@ -40,6 +43,7 @@ impl<L: Link> SessionThread<L> {
         while !self.shared.is_stopping() {
             self.wait(now, work)?;
             now = self.clock.read();
+            self.link.look(&self.shared);
             work = self.turn(now);
         }
         self.link.close(&mut self.driver);
@@ -50,10 +54,11 @@ impl<L: Link> SessionThread<L> {
     fn turn(&mut self, now: Instant) -> usize {
         self.core.begin_turn(now);
         self.link.begin_turn(now);
-        let mut work = self.take_events();
+        let mut work = self.take_events() + self.take_shared();
         work += self.link.exchange(&mut self.core);
         self.core.fire_timers();
         work += self.link.exchange(&mut self.core);
+        work += self.link.transmit(&mut self.driver);
         work += self.core.transmit(&mut self.driver);
         // In the same turn: the core may sleep after it.
         self.link.release(&mut self.core);
@@ -71,6 +76,7 @@ impl<L: Link> SessionThread<L> {
                     // At once, so that what comes from one client is bounded by its buffer.
                     self.link.exchange(&mut self.core);
                 }
+                Event::Datagrams { socket } => self.link.receive(socket, &mut self.driver),
                 Event::Sent { .. } | Event::SendFailed { .. } | Event::Ended { .. } => {
                     self.core.handle_event(event);
                 }
@@ -83,6 +89,18 @@ impl<L: Link> SessionThread<L> {
         EVENTS_PER_TURN
     }
 
+    /// Takes what sessions have put into the memory shared with them.
+    fn take_shared(&mut self) -> usize {
+        let mut taken = 0;
+        self.core.begin_look();
+        while self.core.look() {
+            // At once, so that what comes from one client is bounded by what is read at a time.
+            self.link.exchange(&mut self.core);
+            taken += 1;
+        }
+        taken
+    }
+
     /// Submits what the last turn queued, and waits for work as the idle strategy says.
     fn wait(&mut self, now: Instant, work: usize) -> Result<(), RunError> {
         let timers = [self.core.next_timer(), self.link.next_timer()];
@@ -92,8 +110,14 @@ impl<L: Link> SessionThread<L> {
             Plan::Watch(end) => {
                 let end = [end, timer, Some(now + super::WATCH_MAX)].into_iter().flatten().min();
                 let end = end.unwrap_or(now);
-                let (driver, link) = (&mut self.driver, &self.link);
-                self.idle.watch(&self.clock, end, || driver.ready() || link.is_ready());
+                let (driver, link, core) = (&mut self.driver, &self.link, &self.core);
+                // Looking at sockets can take a system call.
+                let stride = if core.is_watching() { DRIVER_STRIDE } else { 1 };
+                let mut looks = 0;
+                self.idle.watch(&self.clock, end, || {
+                    looks += 1;
+                    core.is_ready() || link.is_ready() || looks % stride == 0 && driver.ready()
+                });
                 Wait::No
             }
             Plan::Sleep => self.prepare_sleep(now, timer),
@@ -107,7 +131,7 @@ impl<L: Link> SessionThread<L> {
 
     fn prepare_sleep(&mut self, now: Instant, timer: Option<Instant>) -> Wait {
         self.link.prepare_sleep();
-        if self.link.is_ready() || self.shared.is_stopping() {
+        if !self.core.prepare_sleep() || self.link.is_ready() || self.shared.is_stopping() {
             self.link.awake();
             return Wait::No;
         }
@@ -126,9 +150,10 @@ impl<L: Link> SessionThread<L> {
         }
         if work > 0 {
             self.tally.count(Counter::TurnsBusy);
-            let [groups, order, acceptor] = self.link.tallies();
             let core = self.core.tally();
-            self.counters.publish(&[&self.tally, core, groups, order, acceptor]);
+            let [groups, order, network, acceptor] = self.link.tallies();
+            let all = [&self.tally, core, groups, order, network, acceptor];
+            self.counters.publish(&all);
         }
     }
 

@@ -7,10 +7,11 @@ use std::thread::{Builder, JoinHandle, park_timeout};
 
 use rustix::process::Signal;
 
-use super::acceptor::Acceptor;
+use super::acceptor::{Acceptor, Transport};
 use super::doorbell::Doorbell;
 use super::idle::Idle;
 use super::link::{Link, Local, Remote};
+use super::network::{Plan, Sockets};
 use super::port::{Lane, Port, ToRing, ToSession};
 use super::ring_core::RingCore;
 use super::ring_thread::{RingThread, SessionPort};
@@ -18,21 +19,22 @@ use super::session_core::SessionCore;
 use super::session_thread::SessionThread;
 use super::shared::Shared;
 use super::{RunError, Running, StartError};
+use crate::base::Tally;
 use crate::base::limits::{
     DESCRIPTORS_RESERVED, LISTEN_PATIENCE, LISTEN_PAUSE, QUEUE_SLOTS, RECEIVE_BUFFERS, RING_ENTRIES,
 };
-use crate::base::{DaemonId, Tally};
-use crate::config::{self, Config, DriverChoice, SlowReceiver};
+use crate::config::{self, Config, DriverChoice, SlowReceiver, UnixSocket};
+use crate::mem::QueueSizes;
 use crate::mem::pool::{Pool, PoolOptions};
 use crate::mem::spsc::queue;
 use crate::observe::counters::Counters;
 use crate::observe::log::Teller;
-use crate::protocol::{self, Daemon};
 use crate::session;
 use crate::session::credit::Bounds;
 use crate::sys::Bell;
 use crate::sys::clock::Clock;
 use crate::sys::cpu;
+use crate::sys::datagram::DatagramError;
 use crate::sys::driver::{Choice, Driver, Options};
 use crate::sys::socket::{ListenError, Listener};
 use crate::wire::session::AuthMethods;
@@ -45,10 +47,11 @@ use crate::wire::session::AuthMethods;
 /// of them cannot be.
 pub fn start(config: Config) -> Result<Running, StartError> {
     let listeners = listen(&config)?;
-    let addresses = listeners.iter().filter_map(Listener::address).collect();
+    let addresses = listeners.iter().filter_map(|(listener, _)| listener.address()).collect();
     let access = config.auth.access.clone();
     let acceptor = Acceptor::new(listeners, access, sessions_max(&config));
-    let mut starter = Starter::new(config);
+    let sockets = open_sockets(&config)?;
+    let mut starter = Starter::new(config, sockets);
     if starter.config.cores.count == 1 {
         starter.start_alone(acceptor)?;
     } else {
@@ -59,7 +62,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
 
 /// Opens all sockets. Waits a little where one is in use: the kernel takes an io_uring apart some
 /// time after its process has ended, so what a killed daemon listened on may outlive it.
-fn listen(config: &Config) -> Result<Vec<Listener>, ListenError> {
+fn listen(config: &Config) -> Result<Vec<(Listener, Transport)>, ListenError> {
     let deadline = Clock.read() + LISTEN_PATIENCE;
     loop {
         match listen_now(config) {
@@ -71,11 +74,28 @@ fn listen(config: &Config) -> Result<Vec<Listener>, ListenError> {
     }
 }
 
-fn listen_now(config: &Config) -> Result<Vec<Listener>, ListenError> {
+/// Opens the sockets for other daemons, if there are any, with the same patience.
+fn open_sockets(config: &Config) -> Result<Option<Sockets>, DatagramError> {
+    let Some(plan) = Plan::new(&config.cluster, config.daemon) else { return Ok(None) };
+    let deadline = Clock.read() + LISTEN_PATIENCE;
+    loop {
+        match Sockets::open(&plan) {
+            Err(error) if error.is_in_use() && Clock.read() < deadline => {
+                park_timeout(LISTEN_PAUSE);
+            }
+            result => return result.map(Some),
+        }
+    }
+}
+
+fn listen_now(config: &Config) -> Result<Vec<(Listener, Transport)>, ListenError> {
     let listen = &config.listen;
     let tcp = listen.tcp.iter().map(|&ip| Listener::tcp(SocketAddr::new(ip, listen.port)));
-    let unix = listen.unix.as_ref().map(|unix| Listener::unix(&unix.path, unix.mode));
-    tcp.chain(unix).collect()
+    let open = |unix: &UnixSocket| Listener::unix(&unix.path, unix.mode);
+    let sockets = tcp.chain(listen.unix.as_ref().map(open));
+    let sockets = sockets.map(|listener| Ok((listener?, Transport::Socket)));
+    let shared = listen.shared_memory.as_ref().map(open);
+    sockets.chain(shared.map(|listener| Ok((listener?, Transport::SharedMemory)))).collect()
 }
 
 /// As many as configured, or as descriptors allow.
@@ -103,6 +123,8 @@ fn sessions_max(config: &Config) -> usize {
 
 struct Starter {
     config: Arc<Config>,
+    /// Of the ring core, until it has them.
+    sockets: Option<Sockets>,
     shared: Arc<Shared>,
     bells: Vec<Bell>,
     counters: Vec<Arc<Counters>>,
@@ -126,9 +148,10 @@ struct Opened<T> {
 }
 
 impl Starter {
-    fn new(config: Config) -> Self {
+    fn new(config: Config, sockets: Option<Sockets>) -> Self {
         Self {
             config: Arc::new(config),
+            sockets,
             shared: Arc::default(),
             bells: Vec::new(),
             counters: Vec::new(),
@@ -189,11 +212,9 @@ impl Starter {
         Ok(())
     }
 
-    fn ring_core(&self) -> RingCore {
-        let name = self.config.daemon;
-        let daemon = Daemon { id: DaemonId::from_name(name.as_str()), name };
-        let setup = protocol::Setup::alone(daemon, Clock.wall_millis());
-        RingCore::new(&setup, Clock.read(), pool(&self.config))
+    fn ring_core(&mut self) -> RingCore {
+        let (config, sockets) = (&self.config, self.sockets.take());
+        RingCore::new(&config.cluster, config.daemon, sockets, Clock.read(), pool(config))
     }
 
     /// Starts a thread, which opens its driver and then waits for what `run` needs.
@@ -268,6 +289,11 @@ fn rules(auth: &config::Auth) -> session::Auth {
     session::Auth { allowed, ip_required: auth.required.ip }
 }
 
+/// Tells of daemons by name.
+fn teller(config: &Config) -> Teller {
+    Teller::new(config.cluster.daemons.iter().map(|daemon| (daemon.id(), daemon.name)).collect())
+}
+
 fn pool(config: &Config) -> Pool {
     Pool::new(PoolOptions { bytes_max: config.memory.pool_bytes_max })
 }
@@ -285,14 +311,16 @@ impl Core {
                 hold_senders: sessions.slow_receiver == SlowReceiver::Hold,
             },
         };
+        let bytes = self.config.memory.session_queue_bytes;
+        let sizes = QueueSizes { submission_bytes: bytes, delivery_bytes: bytes };
         let thread = SessionThread {
-            core: SessionCore::new(setup, pool(&self.config)),
+            core: SessionCore::new(setup, pool(&self.config), sizes),
             link,
             clock: Clock,
             idle: self.idle(),
             driver: self.driver,
             counters: self.counters,
-            teller: Teller::default(),
+            teller: teller(&self.config),
             shared: self.shared,
             tally: Tally::default(),
         };
@@ -315,7 +343,7 @@ impl Core {
             idle: self.idle(),
             driver: self.driver,
             counters: self.counters,
-            teller: Teller::default(),
+            teller: teller(&self.config),
             shared: self.shared,
             tally: Tally::default(),
             next_core: 0,

@@ -84,6 +84,26 @@ impl<B: Buffer> Outbox<B> {
         self.pieces.iter().map(|piece| &piece.bytes)
     }
 
+    /// The same bytes, cut where frames end.
+    pub(crate) fn frames(&self) -> impl Iterator<Item = &[u8]> {
+        let mut first_left = Some(self.first_left);
+        self.pieces.iter().flat_map(move |piece| {
+            let mut rest = piece.bytes.as_ref();
+            let mut messages = piece.messages;
+            let mut first_left = first_left.take();
+            std::iter::from_fn(move || {
+                if rest.is_empty() {
+                    return None;
+                }
+                let len = first_left.take().unwrap_or_else(|| first_frame_len(rest, messages));
+                let (frame, behind) = rest.split_at(len);
+                rest = behind;
+                messages = messages.saturating_sub(1);
+                Some(frame)
+            })
+        })
+    }
+
     /// Drops the first `sent` bytes: the socket has them.
     ///
     /// # Panics
@@ -207,6 +227,10 @@ mod tests {
                 let sent = step.min(bytes);
                 outbox.consume(sent);
                 bytes -= sent;
+                let frames: Vec<_> = outbox.frames().map(<[u8]>::len).collect();
+                assert_eq!(frames.iter().sum::<usize>(), bytes);
+                let begun = [245, 197, 49, 0].into_iter().filter(|&end| end < bytes).count();
+                assert_eq!(frames.len(), begun, "{bytes} of 249 left");
                 assert_eq!(outbox.bytes(), bytes);
                 let starts = [245, 197, 49, 0];
                 let whole = starts.iter().filter(|&&end| end < bytes).count();

@@ -15,7 +15,7 @@ mod slots;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::base::event::EndReason;
+use crate::base::event::{EndReason, Violation};
 use crate::base::limits::SEND_PIECES_MAX;
 use crate::base::{
     Buffer, Counter, Event, Instant, PrivateGroup, Request, SessionId, SessionName, Store, Tally,
@@ -87,6 +87,12 @@ impl<'a, B: Buffer> Transmit<'a, B> {
     /// The pieces, in order; at most [`SEND_PIECES_MAX`].
     pub fn pieces(&self) -> impl Iterator<Item = &'a B> + use<'a, B> {
         self.outbox.pieces().take(SEND_PIECES_MAX)
+    }
+
+    /// The same bytes frame by frame, without end: first what is left of one that is partly
+    /// written. Bytes of the handshake come as they were stored.
+    pub fn frames(&self) -> impl Iterator<Item = &'a [u8]> + use<'a, B> {
+        self.outbox.frames()
     }
 }
 
@@ -330,6 +336,11 @@ impl<S: Store> Sessions<S> {
             | State::Rejected { .. }
             | State::Ending => self.end(id, EndReason::Closed),
         }
+    }
+
+    /// The client scribbled over the memory that carries its connection.
+    pub fn handle_corrupt(&mut self, id: SessionId) {
+        self.end(id, EndReason::Violation(Violation::SharedMemory));
     }
 
     /// The session's disconnect was delivered.

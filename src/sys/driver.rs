@@ -5,12 +5,14 @@
 //! events. What the drivers do differently inside is in `uring.rs` and `poll.rs`.
 
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
 use std::marker::PhantomData;
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
 use super::bell::Bell;
+use super::datagram::{DatagramSocket, Destination, Received};
 use super::poll::PollDriver;
 use super::socket::{Listener, Stream};
 use super::table::Key;
@@ -144,6 +146,10 @@ impl StreamKey {
     }
 }
 
+/// Names a datagram socket that a driver owns. Calls with the key of a closed socket do nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DatagramKey(pub(super) Key);
+
 /// How long a turn may wait when nothing is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
@@ -221,6 +227,12 @@ pub enum Event<'a> {
         stream: StreamKey,
         /// The kernel's answer.
         error: io::Error,
+    },
+    /// There may be datagrams: [`Driver::receive_datagrams`] takes them. Comes in each turn until
+    /// that has said that there are none.
+    Datagrams {
+        /// Where.
+        socket: DatagramKey,
     },
     /// The bell was rung, once or several times.
     Woken,
@@ -352,12 +364,62 @@ impl Driver {
         each!(&self.inner, inner => inner.sending(key))
     }
 
+    /// The stream itself, for what is done at once and without waiting; not for sending beside
+    /// [`Driver::send`].
+    pub fn stream(&self, key: StreamKey) -> Option<&Stream> {
+        each!(&self.inner, inner => inner.stream(key))
+    }
+
     /// Gives up the stream: no event comes for the key any more, what is under way is cancelled,
     /// and the descriptor is closed once the kernel is done with it.
     ///
     /// Everything that was reported as sent still reaches the other side.
     pub fn close(&mut self, key: StreamKey) {
         each!(&mut self.inner, inner => inner.close(key));
+    }
+
+    /// Takes a socket for datagrams and waits for some.
+    pub fn attach_datagrams(&mut self, socket: DatagramSocket) -> DatagramKey {
+        each!(&mut self.inner, inner => inner.attach_datagrams(socket))
+    }
+
+    /// Closes a datagram socket.
+    pub fn close_datagrams(&mut self, key: DatagramKey) {
+        each!(&mut self.inner, inner => inner.close_datagrams(key));
+    }
+
+    /// Receives from the socket: see [`DatagramSocket::receive`].
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn receive_datagrams(
+        &mut self,
+        key: DatagramKey,
+        into: &mut [u8],
+    ) -> io::Result<Option<Received>> {
+        each!(&mut self.inner, inner => inner.datagrams.receive(key.0, into))
+    }
+
+    /// Sends from the socket at once: see [`DatagramSocket::send`].
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn send_datagrams(
+        &mut self,
+        key: DatagramKey,
+        to: &Destination,
+        packets: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
+        let socket = each!(&mut self.inner, inner => inner.datagrams.get_mut(key.0));
+        socket.map_or(Ok(0), |socket| socket.send(to, packets))
+    }
+
+    /// The next address that refused a datagram of this socket.
+    pub fn next_refusal(&self, key: DatagramKey) -> Option<SocketAddr> {
+        let socket = each!(&self.inner, inner => inner.datagrams.get(key.0));
+        socket.and_then(DatagramSocket::next_refusal)
     }
 
     /// Something to wake this driver with, from any thread.

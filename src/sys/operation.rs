@@ -21,6 +21,8 @@ pub(super) enum OpKey {
     Send(u32),
     /// The read of our bell's eventfd.
     Bell,
+    /// One-shot poll of a datagram socket.
+    Datagrams(u32),
     /// Another driver rang: posted by its io_uring, an operation of its own and not of ours.
     Woken,
     /// Our ringing of another driver; completes only when that failed.
@@ -40,6 +42,7 @@ impl OpKey {
             Self::Woken => (5, 0),
             Self::Ring(slot) => (6, slot),
             Self::Cancel => (7, 0),
+            Self::Datagrams(slot) => (8, slot),
         };
         kind << 32 | u64::from(slot)
     }
@@ -55,7 +58,8 @@ impl OpKey {
             5 => Self::Woken,
             6 => Self::Ring(slot),
             7 => Self::Cancel,
-            kind => unreachable!("operations have kinds 0 to 7, not {kind}"),
+            8 => Self::Datagrams(slot),
+            kind => unreachable!("operations have kinds 0 to 8, not {kind}"),
         }
     }
 
@@ -66,6 +70,7 @@ impl OpKey {
             | Self::Connectable(_)
             | Self::Receive(_)
             | Self::Send(_)
+            | Self::Datagrams(_)
             | Self::Bell => true,
             Self::Woken | Self::Ring(_) | Self::Cancel => false,
         }
@@ -156,6 +161,7 @@ mod tests {
                 OpKey::Woken,
                 OpKey::Ring(slot),
                 OpKey::Cancel,
+                OpKey::Datagrams(slot),
             ] {
                 assert_eq!(OpKey::decode(key.encode()), key);
             }

@@ -14,7 +14,8 @@ use mio::{Events, Interest, Token};
 
 use super::accept::{ACCEPTS_PER_TURN, Accepting, REST, Spare};
 use super::bell::Bell;
-use super::driver::{DriverCounts, Event, ListenerKey, StreamKey, Wait};
+use super::datagram::{DatagramSocket, Datagrams};
+use super::driver::{DatagramKey, DriverCounts, Event, ListenerKey, StreamKey, Wait};
 use super::socket::{Listener, Stream};
 use super::table::{Key, Table};
 use crate::base::limits::{RECEIVE_BYTES, SEND_PIECES_MAX};
@@ -23,7 +24,12 @@ use crate::mem::pool::Slice;
 /// Edges taken from the kernel at once; the others come with the next turn.
 const EDGES_PER_TURN: usize = 1024;
 
-/// The bell's token; a stream's is its slot doubled, a listener's is one more than that.
+/// A socket's token is its slot times this, and its kind: streams have 0.
+const KINDS: usize = 3;
+const LISTENER: usize = 1;
+const DATAGRAMS: usize = 2;
+
+/// The bell's token.
 const BELL: Token = Token(usize::MAX);
 
 #[derive(Debug)]
@@ -34,6 +40,7 @@ pub(super) struct PollDriver {
     spare: Spare,
     listeners: Table<Accepter>,
     streams: Table<Connection>,
+    pub(super) datagrams: Datagrams,
     /// Listeners that may have connections.
     acceptable: VecDeque<Key>,
     /// Listeners that rest after a failure, soonest first: every rest is equally long.
@@ -115,6 +122,7 @@ impl PollDriver {
             spare,
             listeners: Table::new(),
             streams: Table::new(),
+            datagrams: Datagrams::new(),
             acceptable: VecDeque::new(),
             resting: VecDeque::new(),
             readable: VecDeque::new(),
@@ -155,7 +163,7 @@ impl PollDriver {
             unregistered: None,
         });
         self.readable.push_back(key);
-        let token = Token(key.slot as usize * 2);
+        let token = Token(key.slot as usize * KINDS);
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = register(&self.poll, descriptor, token, interest)
             && let Some(connection) = self.streams.get_mut(key)
@@ -192,6 +200,10 @@ impl PollDriver {
         }
     }
 
+    pub(super) fn stream(&self, key: StreamKey) -> Option<&Stream> {
+        self.streams.get(key.0).map(|connection| &connection.stream)
+    }
+
     pub(super) fn sending(&self, key: StreamKey) -> bool {
         self.streams.get(key.0).is_some_and(|connection| connection.send.is_some())
     }
@@ -203,6 +215,22 @@ impl PollDriver {
         }
         // Closing takes the socket out of the epoll.
         connection.stream.close(&mut self.buffer);
+    }
+
+    pub(super) fn attach_datagrams(&mut self, socket: DatagramSocket) -> DatagramKey {
+        let descriptor = socket.as_fd().as_raw_fd();
+        let key = self.datagrams.insert(socket);
+        let token = Token(key.slot as usize * KINDS + DATAGRAMS);
+        if let Err(error) = register(&self.poll, descriptor, token, Interest::READABLE) {
+            // Out of memory: without it nothing is heard, which others will notice.
+            tracing::error!(%error, "epoll refuses a datagram socket");
+        }
+        DatagramKey(key)
+    }
+
+    pub(super) fn close_datagrams(&mut self, key: DatagramKey) {
+        // Closing takes it out of the epoll.
+        drop(self.datagrams.remove(key.0));
     }
 
     pub(super) fn bell(&self) -> Bell {
@@ -228,6 +256,7 @@ impl PollDriver {
         self.end_rests();
         self.receives_left = self.readable.len();
         self.accepts_left = ACCEPTS_PER_TURN;
+        self.datagrams.begin_turn();
         Ok(())
     }
 
@@ -235,6 +264,9 @@ impl PollDriver {
         self.spare.restore(&self.bell);
         if std::mem::take(&mut self.woken) {
             return Some(Event::Woken);
+        }
+        if let Some(key) = self.datagrams.next() {
+            return Some(Event::Datagrams { socket: DatagramKey(key) });
         }
         while let Some(key) = self.sent.pop_front() {
             let finished = self.streams.get_mut(key).and_then(|connection| connection.send.take());
@@ -261,6 +293,7 @@ impl PollDriver {
             || !self.sent.is_empty()
             || !self.acceptable.is_empty()
             || !self.readable.is_empty()
+            || self.datagrams.has_ready()
     }
 
     /// Waits for edges and turns them into flags.
@@ -293,8 +326,11 @@ impl PollDriver {
         }
         // No slot of a former owner: a closed socket has no edges, and all edges that were taken
         // from the kernel are handled before anything can be closed.
-        let slot = (token.0 / 2) as u32;
-        if token.0 % 2 == 1 {
+        let slot = (token.0 / KINDS) as u32;
+        if token.0 % KINDS == DATAGRAMS {
+            return self.datagrams.mark_ready(slot);
+        }
+        if token.0 % KINDS == LISTENER {
             let Some(key) = self.listeners.key_at(slot) else { return };
             let Some(accepter) = self.listeners.get_mut(key) else { return };
             if !std::mem::replace(&mut accepter.queued, true) {
@@ -429,7 +465,7 @@ impl Accepter {
     fn register(&mut self, poll: &mio::Poll, key: Key) -> io::Result<()> {
         if !self.registered {
             let descriptor = self.listener.as_fd().as_raw_fd();
-            let token = Token(key.slot as usize * 2 + 1);
+            let token = Token(key.slot as usize * KINDS + LISTENER);
             register(poll, descriptor, token, Interest::READABLE)?;
             self.registered = true;
         }

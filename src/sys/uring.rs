@@ -19,7 +19,10 @@ use self::buffers::ReceiveBuffers;
 use self::kernel::{Completion, Filled, Kernel};
 use super::accept::{Accepting, REST, Spare, is_about_connection};
 use super::bell::Bell;
-use super::driver::{DriverCounts, Event, ListenerKey, OpenError, Options, StreamKey, Wait};
+use super::datagram::{DatagramSocket, Datagrams};
+use super::driver::{
+    DatagramKey, DriverCounts, Event, ListenerKey, OpenError, Options, StreamKey, Wait,
+};
 use super::operation::{OpKey, SendMemory};
 use super::probe;
 use super::socket::{Listener, Stream};
@@ -40,6 +43,7 @@ pub(super) struct UringDriver {
     spare: Spare,
     listeners: Table<Accepter>,
     streams: Table<Connection>,
+    pub(super) datagrams: Datagrams,
     /// Listeners that rest after a failure, soonest first: every rest is equally long.
     resting: VecDeque<(Instant, Key)>,
     /// Streams whose receive found no buffer.
@@ -117,6 +121,7 @@ impl UringDriver {
             spare,
             listeners: Table::new(),
             streams: Table::new(),
+            datagrams: Datagrams::new(),
             resting: VecDeque::new(),
             starved: VecDeque::new(),
             lent: None,
@@ -194,6 +199,11 @@ impl UringDriver {
         unsafe { self.kernel.send(connection.stream.as_fd(), memory, OpKey::Send(key.0.slot)) };
     }
 
+    pub(super) fn stream(&self, key: StreamKey) -> Option<&Stream> {
+        let connection = self.streams.get(key.0).filter(|connection| !connection.closing);
+        connection.map(|connection| &connection.stream)
+    }
+
     pub(super) fn sending(&self, key: StreamKey) -> bool {
         let connection = self.streams.get(key.0);
         connection.is_some_and(|connection| !connection.closing && connection.send.is_some())
@@ -211,6 +221,17 @@ impl UringDriver {
             self.kernel.cancel(OpKey::Send(key.0.slot));
         }
         self.finish_closing(key.0);
+    }
+
+    pub(super) fn attach_datagrams(&mut self, socket: DatagramSocket) -> DatagramKey {
+        DatagramKey(self.datagrams.insert(socket))
+    }
+
+    pub(super) fn close_datagrams(&mut self, key: DatagramKey) {
+        if self.datagrams.remove(key.0).is_some() {
+            // A poll that completes late finds nobody, or makes another one look once more.
+            self.kernel.cancel(OpKey::Datagrams(key.0.slot));
+        }
     }
 
     pub(super) fn bell(&self) -> Bell {
@@ -236,7 +257,7 @@ impl UringDriver {
     }
 
     pub(super) fn ready(&mut self) -> bool {
-        !self.starved.is_empty() || self.kernel.ready()
+        !self.starved.is_empty() || self.datagrams.has_ready() || self.kernel.ready()
     }
 
     pub(super) fn turn(&mut self, wait: Wait) -> io::Result<()> {
@@ -245,13 +266,19 @@ impl UringDriver {
         self.feed_starved();
         self.end_rests();
         let mut wait = wait;
-        if !self.starved.is_empty() {
+        while let Some(key) = self.datagrams.next_drained() {
+            if let Some(socket) = self.datagrams.get(key) {
+                self.kernel.poll(socket.as_fd(), OpKey::Datagrams(key.slot));
+            }
+        }
+        if !self.starved.is_empty() || self.datagrams.has_ready() {
             wait = Wait::No; // their turn comes with the next one
         }
         if let Some((end, _)) = self.resting.front() {
             wait = wait.at_most(end.saturating_duration_since(Instant::now()));
         }
         self.counts.cq_overflows += u64::from(self.kernel.overflowed());
+        self.datagrams.begin_turn();
         self.kernel.turn(match wait {
             Wait::No => None,
             Wait::For(wait) => Some(Some(wait)),
@@ -262,6 +289,9 @@ impl UringDriver {
     pub(super) fn next_event(&mut self) -> Option<Event<'_>> {
         self.spare.restore(&self.bell);
         self.take_back();
+        if let Some(key) = self.datagrams.next() {
+            return Some(Event::Datagrams { socket: DatagramKey(key) });
+        }
         while let Some(completion) = self.kernel.next_completion() {
             let event = match completion.key {
                 OpKey::Accept(slot) => self.handle_accept(slot, completion),
@@ -286,6 +316,11 @@ impl UringDriver {
                     self.counts.rings_by_eventfd += 1;
                     self.rung[index as usize].ring();
                     None
+                }
+                OpKey::Datagrams(slot) => {
+                    self.datagrams.mark_ready(slot);
+                    let key = self.datagrams.next().map(DatagramKey);
+                    key.map(|socket| Event::Datagrams { socket })
                 }
                 // There was nothing left to cancel: the completion was on its way.
                 OpKey::Cancel => None,

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::base::{Buffer, DaemonSet, Instant, Rank, RingId, Store};
+use crate::base::{Buffer, Counter, DaemonSet, Instant, Rank, RingId, Store};
 use crate::wire::commit::Commit;
 use crate::wire::join::Join;
 use crate::wire::list::List;
@@ -42,6 +42,8 @@ pub(crate) struct Gather<B> {
     expected: DaemonSet,
     /// Joins of this gathering, by rank.
     joins: Vec<Option<Heard>>,
+    /// Joins came in since then that were not looked at.
+    unseen_since: Option<Instant>,
     joined: DaemonSet,
     /// Whom it hears in whatever state.
     heard: DaemonSet,
@@ -64,6 +66,7 @@ impl<B: Buffer> Gather<B> {
             began: now,
             expected: expected.without(me),
             joins: vec![None; cx.daemons.len()],
+            unseen_since: None,
             joined: me,
             heard: me,
             proposal: me,
@@ -75,17 +78,32 @@ impl<B: Buffer> Gather<B> {
         }
     }
 
-    /// A join that was accepted.
-    pub(crate) fn on_join<S: Store<Buffer = B>>(
+    /// A join that was accepted. Joins come in crowds: they are looked at together, when all that
+    /// are here have been taken.
+    pub(crate) fn on_join(&mut self, from: Rank, join: &Join, now: Instant) {
+        let known = &mut self.joins[from.index()];
+        let first_at = known.map_or(now, |known| known.first_at);
+        *known = Some(Heard { join: *join, first_at, at: now });
+        self.unseen_since.get_or_insert(now);
+    }
+
+    /// Another daemon found that everybody agrees.
+    pub(crate) fn on_commit<S: Store<Buffer = B>>(
         &mut self,
-        from: Rank,
-        join: &Join,
+        commit: &Commit,
         scope: &mut Scope<'_, S>,
     ) -> Next {
-        let known = &mut self.joins[from.index()];
-        let first_at = known.map_or(scope.now, |known| known.first_at);
-        *known = Some(Heard { join: *join, first_at, at: scope.now });
-        self.look(scope)
+        if self.unseen_since.is_some() {
+            let next = self.look(scope);
+            if next != Next::Stay {
+                return next;
+            }
+        }
+        if self.agrees(commit, scope.cx) {
+            return Next::Commit(Box::new(*commit));
+        }
+        scope.cx.out.count(Counter::PacketsStale);
+        Next::Stay
     }
 
     /// What another daemon brings along to an attempt that this one does not know of yet.
@@ -112,11 +130,11 @@ impl<B: Buffer> Gather<B> {
         let Some(said_at) = self.said_at else { return Some(self.began) };
         let timing = &cx.timing;
         let wait = if self.has_news { timing.spacing } else { timing.repeat };
-        earlier(Some(said_at + wait), self.waits_until)
+        earlier(earlier(Some(said_at + wait), self.waits_until), self.unseen_since)
     }
 
     /// Whether this daemon would take part in `commit` now: only in what it proposed.
-    pub(crate) fn agrees(&self, commit: &Commit, cx: &Context<B>) -> bool {
+    fn agrees(&self, commit: &Commit, cx: &Context<B>) -> bool {
         let leader = commit.members.first();
         commit.members == self.proposal
             && commit.ring.number > cx.number_max
@@ -128,19 +146,25 @@ impl<B: Buffer> Gather<B> {
         self.joins[rank.index()].as_ref().map(|heard| &heard.join)
     }
 
-    /// Whether two daemons hear each other, by their joins.
-    fn is_mutual(&self, me: Rank, a: Rank, b: Rank) -> bool {
-        let heard = |rank: Rank| match rank == me {
+    /// Whom a daemon hears, itself included, by its join.
+    fn hears(&self, me: Rank, rank: Rank) -> DaemonSet {
+        let heard = match rank == me {
             true => self.joined,
             false => self.join_of(rank).map_or(DaemonSet::EMPTY, |join| join.joined),
         };
-        heard(a).contains(b) && heard(b).contains(a)
+        heard.with(rank)
+    }
+
+    /// Whether `rank` and this daemon hear each other.
+    fn is_mutual(&self, me: Rank, rank: Rank) -> bool {
+        self.joined.contains(rank) && self.hears(me, rank).contains(me)
     }
 
     /// Looks at all that is known: whom to propose, whether to wait, whether everybody agrees.
     fn look<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) -> Next {
         let (now, me) = (scope.now, scope.cx.me);
         let failure = scope.cx.timing.failure;
+        self.unseen_since = None;
         let before = (self.joined, self.heard, self.proposal, self.settled);
         for known in &mut self.joins {
             *known = known.filter(|known| now.since(known.at) < failure);
@@ -169,18 +193,27 @@ impl<B: Buffer> Gather<B> {
         let is_candidate = |rank: &Rank| {
             let yields = age >= failure * YIELD_FACTOR;
             let wants_us = || self.join_of(*rank).is_some_and(|join| join.proposal.contains(me));
-            *rank == me || (self.is_mutual(me, me, *rank) && (!yields || wants_us()))
+            *rank == me || (self.is_mutual(me, *rank) && (!yields || wants_us()))
         };
         let candidates: DaemonSet = self.joined.iter().filter(is_candidate).collect();
-        let grow = |start: DaemonSet| {
-            candidates.iter().fold(start, |clique, rank| {
-                let fits =
-                    clique.iter().all(|other| other == rank || self.is_mutual(me, rank, other));
-                if fits { clique.with(rank) } else { clique }
-            })
-        };
-        let first = grow(DaemonSet::EMPTY);
-        if first.contains(me) { first } else { grow(alone) }
+        let first = self.grow(me, DaemonSet::EMPTY, candidates);
+        if first.contains(me) { first } else { self.grow(me, alone, candidates) }
+    }
+
+    /// `start`, with each of `candidates` in turn that hears all in it, and whom all in it hear.
+    fn grow(&self, me: Rank, start: DaemonSet, candidates: DaemonSet) -> DaemonSet {
+        let mut all = start;
+        // Whom all of them hear.
+        let everybody = DaemonSet::from_bits(u128::MAX);
+        let hears = |common: DaemonSet, rank| common.intersection(self.hears(me, rank));
+        let mut heard_by_all = start.iter().fold(everybody, hears);
+        for rank in candidates.iter() {
+            if heard_by_all.contains(rank) && self.hears(me, rank).contains_all(all) {
+                all.insert(rank);
+                heard_by_all = hears(heard_by_all, rank);
+            }
+        }
+        all
     }
 
     /// Decides whether anybody is worth waiting for: those expected, until the failure timeout has
@@ -189,7 +222,7 @@ impl<B: Buffer> Gather<B> {
         let failure = cx.timing.failure;
         let end = self.began + failure * WAIT_FACTOR;
         let until = |rank: Rank| match &self.joins[rank.index()] {
-            Some(_) if self.is_mutual(cx.me, cx.me, rank) => None,
+            Some(_) if self.is_mutual(cx.me, rank) => None,
             Some(known) => Some(known.first_at + failure / 2),
             None if self.expected.contains(rank) => {
                 cx.links.heard_at(rank).map(|heard_at| heard_at + failure)
@@ -249,6 +282,11 @@ impl<B: Buffer> Gather<B> {
         let (joined, proposal, settled) = (self.joined, self.proposal, self.settled);
         let join = Join { contact, joined, proposal, settled };
         let packet = join.emit(scope.cx.envelope, scope.store);
+        // Where nothing listens any more, the answer to a datagram says so, which there is none to
+        // one that was multicast.
+        for silent in self.old.set.intersection(self.expected).without(self.joined).iter() {
+            scope.cx.send(Some(silent), packet.clone());
+        }
         scope.cx.send(None, packet);
     }
 }

@@ -155,7 +155,10 @@ impl<B: Buffer> State<B> {
             },
             Packet::Join(join) => match self {
                 Self::Operational(s) => again(s.on_contact(from, &join.contact, true, scope)),
-                Self::Gather(s) => s.on_join(from, join, scope),
+                Self::Gather(s) => {
+                    s.on_join(from, join, scope.now);
+                    Next::Stay
+                }
                 Self::Commit(s) => again(s.attempt.on_join(from, join, scope)),
                 Self::Recovery(s) => again(s.attempt.on_join(from, join, scope)),
                 Self::Stopped => Next::Stay,
@@ -167,8 +170,7 @@ impl<B: Buffer> State<B> {
                 Self::Commit(_) | Self::Recovery(_) | Self::Stopped => Next::Stay,
             },
             Packet::Commit(commit) => match self {
-                Self::Gather(s) if s.agrees(commit, scope.cx) => Next::Commit(commit.clone()),
-                Self::Gather(_) => stale(scope),
+                Self::Gather(s) => s.on_commit(commit, scope),
                 // The leader repeats itself, or was not there when this was decided.
                 Self::Operational(_) | Self::Commit(_) | Self::Recovery(_) | Self::Stopped => {
                     stale(scope)

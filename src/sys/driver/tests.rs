@@ -119,6 +119,7 @@ impl Rig {
                     self.seen.entry(stream).or_default().send_failed = Some(error.kind());
                 }
                 Event::Woken => self.woken += 1,
+                Event::Datagrams { .. } => panic!("no datagram socket was attached"),
             }
         }
     }

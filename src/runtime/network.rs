@@ -1,0 +1,295 @@
+//! The other daemons: where they are, and how packets come from them and go to them.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+
+use crate::base::limits::DATAGRAM_RECEIVES_PER_TURN;
+use crate::base::{Buffer, Counter, DaemonId, DaemonName, Store, Tally};
+use crate::config::{Cluster, ClusterDaemon};
+use crate::mem::pool::{Pool, Slice};
+use crate::protocol::output::{Channel, To, Transmit};
+use crate::sys::datagram::{
+    DatagramError, DatagramSocket, Destination, RECEIVE_BYTES_MAX, TRAIN_BYTES_MAX,
+    TRAIN_PACKETS_MAX,
+};
+use crate::sys::driver::{DatagramKey, Driver};
+
+/// Where a daemon receives.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) id: DaemonId,
+    pub(super) data: SocketAddr,
+    pub(super) token: SocketAddr,
+}
+
+/// What has to be known of the network.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) me: Place,
+    /// The others.
+    pub(super) others: Vec<Place>,
+    /// Groups that this daemon receives.
+    pub(super) joins: Vec<SocketAddr>,
+    /// Where a packet to all goes: groups, and daemons that are in none of them.
+    pub(super) everybody: Vec<SocketAddr>,
+    /// Routers that a packet to a group may pass.
+    pub(super) hops: u32,
+    /// Room for packets that were not yet taken, for each socket.
+    pub(super) receive_bytes: usize,
+}
+
+/// Sockets that are open and not yet with a driver.
+pub(super) struct Sockets {
+    plan: Plan,
+    data: DatagramSocket,
+    token: DatagramSocket,
+    groups: Vec<DatagramSocket>,
+}
+
+impl Plan {
+    /// That of daemon `me`; none where it is the whole cluster.
+    pub(super) fn new(cluster: &Cluster, me: DaemonName) -> Option<Self> {
+        let place = |daemon: &ClusterDaemon| Place {
+            id: daemon.id(),
+            data: cluster.data(daemon),
+            token: cluster.token(daemon),
+        };
+        let is_me = |daemon: &&ClusterDaemon| daemon.name == me;
+        let own = cluster.daemons.iter().find(is_me).map(place)?;
+        let others = cluster.daemons.iter().filter(|daemon| !is_me(daemon));
+        let others: Vec<Place> = others.map(place).collect();
+        let group = cluster.multicast.map(|group| SocketAddr::new(group, cluster.port));
+        let everybody = match group {
+            Some(group) => vec![group],
+            None => others.iter().map(|place| place.data).collect(),
+        };
+        Some(Self {
+            me: own,
+            others,
+            joins: group.into_iter().collect(),
+            everybody,
+            hops: cluster.hops,
+            receive_bytes: cluster.receive_bytes,
+        })
+    }
+}
+
+impl Sockets {
+    pub(super) fn open(plan: &Plan) -> Result<Self, DatagramError> {
+        let local = plan.me.data.ip();
+        let data = DatagramSocket::unicast(plan.me.data, plan.hops)?;
+        let token = DatagramSocket::unicast(plan.me.token, plan.hops)?;
+        let join = |group: &SocketAddr| DatagramSocket::multicast(*group, local);
+        let groups = plan.joins.iter().map(join).collect::<Result<Vec<_>, _>>()?;
+        for socket in groups.iter().chain([&data, &token]) {
+            reserve(socket, plan.receive_bytes);
+        }
+        Ok(Self { plan: plan.clone(), data, token, groups })
+    }
+}
+
+/// Makes room for packets, and says what to do where there is too little.
+fn reserve(socket: &DatagramSocket, wanted: usize) {
+    match socket.reserve(wanted) {
+        Ok(room) if room >= wanted => {}
+        Ok(room) => tracing::warn!(
+            wanted,
+            room,
+            "the kernel gives a socket less room than configured, so packets may be lost: \
+             sysctl -w net.core.rmem_max={wanted}"
+        ),
+        Err(error) => tracing::warn!(%error, "cannot make room for packets"),
+    }
+}
+
+/// The sockets of the ring core.
+pub(super) struct Network {
+    data: DatagramKey,
+    token: DatagramKey,
+    daemons: Vec<Known>,
+    everybody: Vec<Destination>,
+    /// Of each socket, how many packets the kernel said it has dropped.
+    dropped: Vec<(DatagramKey, u32)>,
+    buffer: Box<[u8]>,
+    train: Vec<Slice>,
+    tally: Tally,
+}
+
+struct Known {
+    id: DaemonId,
+    place: [SocketAddr; 2],
+    data: Destination,
+    token: Destination,
+}
+
+/// What came from the network.
+pub(super) enum Arrival {
+    /// A datagram.
+    Packet(Slice),
+    /// Nothing listens where this daemon was.
+    Refusal(DaemonId),
+}
+
+impl Network {
+    pub(super) fn new(sockets: Sockets, driver: &mut Driver) -> Self {
+        let Sockets { plan, data, token, groups } = sockets;
+        for group in groups {
+            // It is the driver's, and is closed with it.
+            let _: DatagramKey = driver.attach_datagrams(group);
+        }
+        let mut this = Self {
+            data: driver.attach_datagrams(data),
+            token: driver.attach_datagrams(token),
+            daemons: Vec::new(),
+            everybody: Vec::new(),
+            dropped: Vec::new(),
+            buffer: vec![0; RECEIVE_BYTES_MAX].into(),
+            train: Vec::with_capacity(TRAIN_PACKETS_MAX),
+            tally: Tally::new(),
+        };
+        this.set_daemons(&plan);
+        this
+    }
+
+    /// From now on these are the other daemons.
+    pub(super) fn set_daemons(&mut self, plan: &Plan) {
+        let known = |place: &Place| Known {
+            id: place.id,
+            place: [place.data, place.token],
+            data: place.data.into(),
+            token: place.token.into(),
+        };
+        self.daemons = plan.others.iter().map(known).collect();
+        self.everybody = plan.everybody.iter().map(|&address| address.into()).collect();
+    }
+
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Takes what has arrived at `socket`, as far as one turn goes.
+    pub(super) fn receive(
+        &mut self,
+        socket: DatagramKey,
+        driver: &mut Driver,
+        pool: &mut Pool,
+        mut take: impl FnMut(Arrival, &mut Pool),
+    ) {
+        for _ in 0..DATAGRAM_RECEIVES_PER_TURN {
+            match driver.receive_datagrams(socket, &mut self.buffer) {
+                Ok(Some(received)) => {
+                    self.count_drops(socket, received.dropped);
+                    let bytes = &self.buffer[..received.bytes];
+                    let Some(batch) = pool.copy(bytes) else {
+                        // As good as lost: what matters is repeated.
+                        self.tally.count(Counter::PoolExhausted);
+                        continue;
+                    };
+                    split(batch, received.segment, |packet| take(Arrival::Packet(packet), pool));
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot receive from other daemons");
+                    break;
+                }
+            }
+        }
+        while let Some(address) = driver.next_refusal(socket) {
+            let at = |known: &&Known| known.place.contains(&address);
+            if let Some(known) = self.daemons.iter().find(at) {
+                take(Arrival::Refusal(known.id), pool);
+            }
+        }
+    }
+
+    fn count_drops(&mut self, socket: DatagramKey, dropped: u32) {
+        let index = self.dropped.iter().position(|(key, _)| *key == socket);
+        let index = index.unwrap_or_else(|| {
+            self.dropped.push((socket, 0));
+            self.dropped.len() - 1
+        });
+        let (_, before) = &mut self.dropped[index];
+        let new = dropped.wrapping_sub(*before);
+        // The kernel tells none where none were dropped lately.
+        if dropped != 0 && new < u32::MAX / 2 {
+            *before = dropped;
+            self.tally.add(Counter::PacketsDropped, u64::from(new));
+        }
+    }
+
+    /// Sends everything that `next` yields, in trains. Returns how many packets that was.
+    pub(super) fn transmit(
+        &mut self,
+        driver: &mut Driver,
+        mut next: impl FnMut() -> Option<Transmit<Slice>>,
+    ) -> usize {
+        let mut sent = 0;
+        let mut route: Option<(To, Channel)> = None;
+        while let Some(Transmit { to, channel, bytes }) = next() {
+            sent += 1;
+            if route != Some((to, channel)) || !fits(&self.train, &bytes) {
+                self.send(driver, route);
+                route = Some((to, channel));
+            }
+            self.train.push(bytes);
+        }
+        self.send(driver, route);
+        sent
+    }
+
+    /// Sends the train, and empties it.
+    fn send(&mut self, driver: &mut Driver, route: Option<(To, Channel)>) {
+        let Some((to, channel)) = route.filter(|_| !self.train.is_empty()) else { return };
+        let mut slices = [IoSlice::new(&[]); TRAIN_PACKETS_MAX];
+        for (slice, packet) in slices.iter_mut().zip(&self.train) {
+            *slice = IoSlice::new(packet);
+        }
+        let slices = &slices[..self.train.len()];
+        let mut send = |socket, to| {
+            if let Err(error) = driver.send_datagrams(socket, to, slices) {
+                lost(&error, &mut self.tally, slices.len());
+            }
+        };
+        match to {
+            To::Multicast => self.everybody.iter().for_each(|to| send(self.data, to)),
+            To::Daemon(daemon) => {
+                let Some(known) = self.daemons.iter().find(|known| known.id == daemon) else {
+                    return self.train.clear();
+                };
+                match channel {
+                    Channel::Data => send(self.data, &known.data),
+                    Channel::Token => send(self.token, &known.token),
+                }
+            }
+        }
+        self.train.clear();
+    }
+}
+
+/// What could not be sent is as good as lost on the way: what matters is repeated.
+fn lost(error: &io::Error, tally: &mut Tally, packets: usize) {
+    tally.add(Counter::PacketsUnsent, packets as u64);
+    tracing::debug!(%error, packets, "packets were not sent");
+}
+
+/// Whether `next` can be in a train behind `train`: all but the last have the size of the first.
+fn fits(train: &[Slice], next: &Slice) -> bool {
+    let (Some(first), Some(last)) = (train.first(), train.last()) else { return true };
+    let bytes = first.len() * train.len() + next.len();
+    last.len() == first.len()
+        && next.len() <= first.len()
+        && train.len() < TRAIN_PACKETS_MAX
+        && bytes <= TRAIN_BYTES_MAX
+}
+
+/// The packets of a batch of which each but the last has `segment` bytes.
+fn split(batch: Slice, segment: usize, mut each: impl FnMut(Slice)) {
+    let mut rest = batch;
+    while segment > 0 && rest.len() > segment {
+        let mut packet = rest.clone();
+        packet.truncate(segment);
+        rest.advance(segment);
+        each(packet);
+    }
+    each(rest);
+}

@@ -1,0 +1,304 @@
+//! UDP sockets between daemons: trains of packets of one size go out by one system call and come in
+//! by one (segmentation and coalescing offload), drops are counted, and refusals are heard.
+//!
+//! What has to be said to the kernel by hand is in `datagram/raw.rs`.
+
+mod raw;
+mod table;
+
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+pub use raw::Received;
+pub(super) use table::Datagrams;
+
+/// Packets that the kernel takes as one train.
+pub const TRAIN_PACKETS_MAX: usize = 64;
+
+/// Bytes of a train: with its headers it must fit into what an IP packet can hold.
+pub const TRAIN_BYTES_MAX: usize = 65_000;
+
+/// Bytes that one receive may bring.
+pub const RECEIVE_BYTES_MAX: usize = 65_536;
+
+/// Why a socket for daemons could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum DatagramError {
+    /// The address cannot be bound: in use, or not one of this host.
+    #[error("cannot receive datagrams at {address}: {source}")]
+    Bind {
+        /// The address asked for.
+        address: SocketAddr,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The multicast group cannot be joined.
+    #[error("cannot join multicast group {group} on the interface of {local}: {source}")]
+    Join {
+        /// The group.
+        group: IpAddr,
+        /// The address that names the interface.
+        local: IpAddr,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// An option that daemons need was refused.
+    #[error("the kernel refuses {option} on a datagram socket: {source}")]
+    Option {
+        /// What was asked for.
+        option: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+impl DatagramError {
+    /// Whether another socket is in the way, which may go away.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
+    }
+}
+
+fn option(option: &'static str) -> impl FnOnce(io::Error) -> DatagramError {
+    move |source| DatagramError::Option { option, source }
+}
+
+/// An address to send to, as the kernel takes it.
+#[derive(Clone, Debug)]
+pub struct Destination(SockAddr);
+
+impl From<SocketAddr> for Destination {
+    fn from(address: SocketAddr) -> Self {
+        Self(address.into())
+    }
+}
+
+/// A socket for datagrams of daemons.
+#[derive(Debug)]
+pub struct DatagramSocket {
+    socket: Socket,
+    /// The kernel makes packets of a train.
+    segments: bool,
+}
+
+impl DatagramSocket {
+    /// Receives what is sent to `address`, and sends from it, also to multicast groups: on the
+    /// interface that has the address, over at most `hops` routers (0: not beyond this host), and
+    /// to other sockets of this host too. Port 0 lets the kernel choose.
+    ///
+    /// # Errors
+    ///
+    /// [`DatagramError`].
+    pub fn unicast(address: SocketAddr, hops: u32) -> Result<Self, DatagramError> {
+        let bind = |source| DatagramError::Bind { address, source };
+        let socket = open(address).map_err(bind)?;
+        socket.bind(&address.into()).map_err(bind)?;
+        match address.ip() {
+            IpAddr::V4(local) => {
+                socket.set_multicast_if_v4(&local).map_err(option("IP_MULTICAST_IF"))?;
+                socket.set_multicast_ttl_v4(hops).map_err(option("IP_MULTICAST_TTL"))?;
+                socket.set_multicast_loop_v4(true).map_err(option("IP_MULTICAST_LOOP"))?;
+            }
+            IpAddr::V6(local) => {
+                let index = interface_of(local).map_err(option("IPV6_MULTICAST_IF"))?;
+                socket.set_multicast_if_v6(index).map_err(option("IPV6_MULTICAST_IF"))?;
+                socket.set_multicast_hops_v6(hops).map_err(option("IPV6_MULTICAST_HOPS"))?;
+                socket.set_multicast_loop_v6(true).map_err(option("IPV6_MULTICAST_LOOP"))?;
+            }
+        }
+        Self::finish(socket, address)
+    }
+
+    /// Receives what is sent to multicast group `group` on the interface that has address `local`,
+    /// and nothing else. Several sockets of a host may do so.
+    ///
+    /// # Errors
+    ///
+    /// [`DatagramError`].
+    pub fn multicast(group: SocketAddr, local: IpAddr) -> Result<Self, DatagramError> {
+        let bind = |source| DatagramError::Bind { address: group, source };
+        let socket = open(group).map_err(bind)?;
+        socket.set_reuse_address(true).map_err(option("SO_REUSEADDR"))?;
+        let join = |source| DatagramError::Join { group: group.ip(), local, source };
+        socket.bind(&of_interface(group, local).map_err(join)?.into()).map_err(bind)?;
+        match (group.ip(), local) {
+            (IpAddr::V4(group), IpAddr::V4(local)) => {
+                // Or what others of this host have joined on the same port arrives here too.
+                socket.set_multicast_all_v4(false).map_err(option("IP_MULTICAST_ALL"))?;
+                socket.join_multicast_v4(&group, &local).map_err(join)?;
+            }
+            (IpAddr::V6(group), IpAddr::V6(local)) => {
+                socket.set_multicast_all_v6(false).map_err(option("IPV6_MULTICAST_ALL"))?;
+                let index = interface_of(local).map_err(join)?;
+                socket.join_multicast_v6(&group, index).map_err(join)?;
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
+                return Err(join(Errno::AFNOSUPPORT.into()));
+            }
+        }
+        Self::finish(socket, group)
+    }
+
+    fn finish(socket: Socket, address: SocketAddr) -> Result<Self, DatagramError> {
+        raw::hear_errors(&socket, address.is_ipv6()).map_err(option("IP_RECVERR"))?;
+        raw::count_drops(&socket).map_err(option("SO_RXQ_OVFL"))?;
+        // Without it every packet is received by itself, which is slower and no worse.
+        let _ = raw::coalesce(&socket);
+        Ok(Self { socket, segments: true })
+    }
+
+    /// Makes room for `bytes` of packets that were not yet received, in the kernel's own account of
+    /// memory. Returns the room that there is, which is less where neither this process nor
+    /// `net.core.rmem_max` allows so much.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn reserve(&self, bytes: usize) -> io::Result<usize> {
+        if raw::force_buffer(&self.socket, bytes).is_err() {
+            self.socket.set_recv_buffer_size(bytes)?;
+        }
+        // The kernel says twice what it was told, as it counts its own overhead in.
+        Ok(self.socket.recv_buffer_size()? / 2)
+    }
+
+    /// Where it receives.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        let address = self.socket.local_addr()?.as_socket();
+        address.ok_or_else(|| Errno::AFNOSUPPORT.into())
+    }
+
+    /// Takes what has arrived from one sender: a packet, or several of one size; the last may be
+    /// shorter. `None` where nothing has. `into` should have [`RECEIVE_BYTES_MAX`] bytes.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's; a refusal is none: see [`DatagramSocket::next_refusal`].
+    pub fn receive(&self, into: &mut [u8]) -> io::Result<Option<Received>> {
+        loop {
+            match raw::receive(&self.socket, into) {
+                Ok(received) => return Ok(Some(received)),
+                Err(error) => match Errno::from_io_error(&error) {
+                    Some(Errno::AGAIN) => return Ok(None),
+                    Some(Errno::INTR) => {}
+                    // An answer to something that was sent: it is in the error queue.
+                    Some(Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH) => {}
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// Sends packets to `to`: all of the size of the first, the last may be shorter. There must be
+    /// no more than [`TRAIN_PACKETS_MAX`], of [`TRAIN_BYTES_MAX`] in all. Returns how many system
+    /// calls that took.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's: `WouldBlock` where the socket's buffer is full. What was not sent is lost.
+    pub fn send(&mut self, to: &Destination, packets: &[IoSlice<'_>]) -> io::Result<usize> {
+        let Destination(to) = to;
+        let size = packets.first().map_or(0, |packet| packet.len());
+        if packets.len() > 1 && self.segments {
+            match self.try_send(to, packets, Some(size)) {
+                Err(error) if is_no_segments(&error) => self.segments = false,
+                result => return result.map(|()| 1),
+            }
+        }
+        for packet in packets {
+            self.try_send(to, std::slice::from_ref(packet), None)?;
+        }
+        Ok(packets.len())
+    }
+
+    fn try_send(
+        &self,
+        to: &SockAddr,
+        packets: &[IoSlice<'_>],
+        segment: Option<usize>,
+    ) -> io::Result<()> {
+        // Once more where the kernel tells of the answer to an earlier packet instead.
+        let sent = raw::send(&self.socket, to, packets, segment);
+        match sent.as_ref().err().and_then(Errno::from_io_error) {
+            Some(Errno::CONNREFUSED | Errno::INTR | Errno::HOSTUNREACH | Errno::NETUNREACH) => {
+                raw::send(&self.socket, to, packets, segment)
+            }
+            _ => sent,
+        }
+    }
+
+    /// The next address at which nothing listens for what was sent there.
+    pub fn next_refusal(&self) -> Option<SocketAddr> {
+        loop {
+            match raw::next_error(&self.socket) {
+                Ok((Some(Errno::CONNREFUSED), Some(to))) => return Some(to),
+                Ok(_) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+impl AsFd for DatagramSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn open(address: SocketAddr) -> io::Result<Socket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+/// Whether the way to the receiver does not take trains.
+fn is_no_segments(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::IO | Errno::INVAL | Errno::OPNOTSUPP))
+}
+
+/// The address on the interface that has address `local`: a link-local group of IPv6 means nothing
+/// without an interface.
+fn of_interface(group: SocketAddr, local: IpAddr) -> io::Result<SocketAddr> {
+    match (group, local) {
+        (SocketAddr::V6(mut group), IpAddr::V6(local)) => {
+            group.set_scope_id(interface_of(local)?);
+            Ok(group.into())
+        }
+        (SocketAddr::V4(_) | SocketAddr::V6(_), _) => Ok(group),
+    }
+}
+
+/// The number of the interface that has address `local`, as the kernel lists them.
+fn interface_of(local: Ipv6Addr) -> io::Result<u32> {
+    let list = std::fs::read_to_string("/proc/net/if_inet6")?;
+    let wanted = format!("{:032x}", local.to_bits());
+    let mut fields = list.lines().map(|line| line.split_whitespace());
+    let found = fields.find_map(|mut fields| {
+        let is_wanted = fields.next() == Some(wanted.as_str());
+        fields.next().filter(|_| is_wanted)
+    });
+    let index = found.and_then(|index| u32::from_str_radix(index, 16).ok());
+    index.ok_or_else(|| Errno::ADDRNOTAVAIL.into())
+}
+
+/// Whether datagrams to `address` reach several receivers.
+pub const fn is_multicast(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => Ipv4Addr::is_multicast(&address),
+        IpAddr::V6(address) => Ipv6Addr::is_multicast(&address),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! Memory to be shared with another process, and how it gets there: a sealed memfd as a message of
+//! a Unix socket.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{
+    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
+    ftruncate, memfd_create,
+};
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+
+use super::socket::Stream;
+
+/// Whoever has the memory can rely on its length, and on that for ever.
+const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
+
+/// Memory of a fixed length, zeroed.
+#[derive(Debug)]
+pub struct Memfd(OwnedFd);
+
+impl Memfd {
+    /// Makes `bytes` of memory.
+    ///
+    /// All of it is there from the start: no later access fails for want of memory.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's: out of memory or descriptors.
+    pub fn new(bytes: usize) -> io::Result<Self> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let memfd = memfd_create("madrigal session", flags)?;
+        ftruncate(&memfd, bytes as u64)?;
+        fallocate(&memfd, FallocateFlags::empty(), 0, bytes as u64)?;
+        fcntl_add_seals(&memfd, SEALS)?;
+        Ok(Self(memfd))
+    }
+
+    /// Takes memory that another process made.
+    ///
+    /// # Errors
+    ///
+    /// It is not so long, or not sealed, so that an access could fail later.
+    pub fn adopt(memfd: OwnedFd, bytes: usize) -> io::Result<Self> {
+        let long_enough = u64::try_from(fstat(&memfd)?.st_size) == Ok(bytes as u64);
+        if !long_enough || !fcntl_get_seals(&memfd)?.contains(SealFlags::SHRINK) {
+            return Err(io::Error::other("the shared memory has another length, or is not sealed"));
+        }
+        Ok(Self(memfd))
+    }
+}
+
+impl AsFd for Memfd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Who is at the other end of a Unix socket, as the kernel knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// The process that connected.
+    pub pid: u32,
+    /// Its user.
+    pub uid: u32,
+}
+
+impl Stream {
+    /// Who connected; `None` where the kernel does not say.
+    pub fn credentials(&self) -> Option<Credentials> {
+        let credentials = rustix::net::sockopt::socket_peercred(self).ok()?;
+        let pid = u32::try_from(credentials.pid.as_raw_nonzero().get()).ok()?;
+        Some(Credentials { pid, uid: credentials.uid.as_raw() })
+    }
+
+    /// Sends `bytes` and the right to use `memory` as one, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's; `WouldBlock` where there is no room for all of it.
+    pub fn send_memory_now(&self, bytes: &[u8], memory: &Memfd) -> io::Result<()> {
+        let descriptors = [memory.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let pushed = control.push(SendAncillaryMessage::ScmRights(&descriptors));
+        debug_assert!(pushed, "the space is for one descriptor");
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let sent = sendmsg(self, &[IoSlice::new(bytes)], &mut control, flags)?;
+        if sent == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    }
+}
+
+/// Receives bytes from a Unix socket, and a descriptor if one comes with them; any further ones are
+/// closed. Does not wait.
+///
+/// # Errors
+///
+/// The kernel's; `WouldBlock` where nothing is there.
+pub fn receive_with_descriptor(
+    socket: impl AsFd,
+    into: &mut [u8],
+) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let received = loop {
+        match recvmsg(&socket, &mut [IoSliceMut::new(into)], &mut control, flags) {
+            Err(Errno::INTR) => {}
+            result => break result?,
+        }
+    };
+    let mut descriptor = None;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            descriptor = descriptor.or(descriptors.last());
+        }
+    }
+    Ok((received.bytes, descriptor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_cannot_be_shortened_or_unsealed() {
+        let memory = Memfd::new(8192).unwrap();
+        assert_eq!(ftruncate(&memory, 4096), Err(Errno::PERM));
+        assert_eq!(ftruncate(&memory, 16384), Err(Errno::PERM));
+        assert_eq!(fcntl_add_seals(&memory, SealFlags::WRITE), Err(Errno::PERM));
+    }
+
+    #[test]
+    fn memory_goes_to_the_other_end_of_a_socket() {
+        let (near, far) = Stream::pair().unwrap();
+        let memory = Memfd::new(4096).unwrap();
+        near.send_memory_now(b"here", &memory).unwrap();
+        drop(memory);
+        let mut bytes = [0; 16];
+        let (len, descriptor) = receive_with_descriptor(&far, &mut bytes).unwrap();
+        assert_eq!(&bytes[..len], b"here");
+        let memory = Memfd::adopt(descriptor.unwrap(), 4096).unwrap();
+        rustix::io::pwrite(&memory, b"shared", 4090).unwrap();
+        let again = receive_with_descriptor(&far, &mut bytes).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn memory_that_could_vanish_is_not_taken() {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let unsealed = memfd_create("test", flags).unwrap();
+        ftruncate(&unsealed, 4096).unwrap();
+        assert!(Memfd::adopt(unsealed, 4096).is_err());
+        let Memfd(short) = Memfd::new(4096).unwrap();
+        assert!(Memfd::adopt(short, 8192).is_err());
+    }
+
+    #[test]
+    fn kernel_tells_who_is_at_the_other_end() {
+        let (near, _far) = Stream::pair().unwrap();
+        let credentials = near.credentials().unwrap();
+        assert_eq!(credentials.pid, std::process::id());
+        assert_eq!(credentials.uid, rustix::process::getuid().as_raw());
+    }
+}
