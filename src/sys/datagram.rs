@@ -129,8 +129,8 @@ impl DatagramSocket {
         let bind = |source| DatagramError::Bind { address: group, source };
         let socket = open(group).map_err(bind)?;
         socket.set_reuse_address(true).map_err(option("SO_REUSEADDR"))?;
-        socket.bind(&group.into()).map_err(bind)?;
         let join = |source| DatagramError::Join { group: group.ip(), local, source };
+        socket.bind(&of_interface(group, local).map_err(join)?.into()).map_err(bind)?;
         match (group.ip(), local) {
             (IpAddr::V4(group), IpAddr::V4(local)) => {
                 // Or what others of this host have joined on the same port arrives here too.
@@ -325,6 +325,18 @@ fn trains_left(errno: Errno, size: usize) -> Option<usize> {
         // Longer than the path carries in one piece, among others: shorter ones may be taken.
         Errno::INVAL | Errno::MSGSIZE => Some(size.saturating_sub(1)),
         _ => None,
+    }
+}
+
+/// The address on the interface that has address `local`: a link-local group of IPv6 means nothing
+/// without an interface.
+fn of_interface(group: SocketAddr, local: IpAddr) -> io::Result<SocketAddr> {
+    match (group, local) {
+        (SocketAddr::V6(mut group), IpAddr::V6(local)) => {
+            group.set_scope_id(interface_of(local)?);
+            Ok(group.into())
+        }
+        (SocketAddr::V4(_) | SocketAddr::V6(_), _) => Ok(group),
     }
 }
 
