@@ -135,6 +135,7 @@ impl Lab {
     }
 
     /// Waits until all daemons are in one configuration.
+    #[allow(dead_code, reason = "of the tests that share this file not all need it")]
     pub(crate) fn await_ring(&self) {
         let all = format!("count={} ", self.hosts.len());
         until("one configuration", || {

@@ -37,8 +37,8 @@ impl Still {
         Self { before: configurations(lab), longest }
     }
 
-    /// Asserts it. A machine that stood still itself for half of the timeout, as the ones that tests
-    /// run on sometimes do, shows nothing.
+    /// Asserts it. A machine that stood still itself for half of the timeout, as the ones that
+    /// tests run on sometimes do, shows nothing.
     pub(crate) fn end(self, lab: &Lab) {
         let after = configurations(lab);
         let stood = Duration::from_nanos(self.longest.load(Relaxed));

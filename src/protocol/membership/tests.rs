@@ -482,7 +482,7 @@ mod lies {
 
     #[test]
     fn no_life_and_no_ring_is_beyond_what_can_follow() {
-        for (incarnation, number_max) in [(0, 1), (1 << 43, 1), (1, 1 << 63)] {
+        for (incarnation, number_max) in [(0, 1), (1 << 43, 1), (1, u64::MAX - (1 << 20))] {
             let mut daemon = Daemon::gathering();
             let contact = Contact {
                 incarnation,

@@ -9,7 +9,9 @@ use madrigal::base::limits::{RECEIVE_BUFFERS, RING_ENTRIES};
 use madrigal::sys::driver::{Choice, Driver, OpenError, Options};
 
 pub(crate) use cpus::Cpus;
-pub(crate) use network::{Bridge, Interface, Network};
+#[cfg(test)]
+pub(crate) use network::Bridge;
+pub(crate) use network::{Interface, Network};
 
 use super::root::Root;
 
