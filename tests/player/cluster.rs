@@ -2,6 +2,8 @@
 //! what each daemon sends is compared field by field.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
+use std::time::Duration;
 
 use madrigal::base::GroupId;
 use madrigal::wire::session::frame::parse_hint;
@@ -10,6 +12,9 @@ use madrigal::wire::session::kind;
 use super::script::{Action, Step};
 use crate::lab::Lab;
 use crate::support::{Client, Frame};
+
+/// How much longer a daemon stands still, once the others have seen it go.
+const STOPPED: Duration = Duration::from_secs(1);
 
 /// Replays all steps; the first difference is the error. The daemons have formed a ring.
 pub(crate) fn replay(lab: &Lab, steps: &[Step]) -> Result<(), String> {
@@ -123,7 +128,11 @@ impl Player<'_> {
     fn act(&self, text: &str) {
         match text.split_once(' ') {
             Some(("SIGSTOP", host)) => self.lab.run(&["pause", host]),
-            Some(("SIGCONT", host)) => self.lab.run(&["resume", host]),
+            Some(("SIGCONT", host)) => {
+                // The recorded one had stood for seconds: the others had got over its loss.
+                thread::park_timeout(STOPPED);
+                self.lab.run(&["resume", host]);
+            }
             Some(("SIGKILL", host)) => self.lab.run(&["kill", host]),
             Some(("SIGTERM", host)) => self.lab.run(&["stop", host]),
             _ if text == "partition heals" => self.lab.run(&["heal"]),
