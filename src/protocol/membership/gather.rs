@@ -233,7 +233,8 @@ impl<B: Buffer> Gather<B> {
             None => None,
         };
         // Where all others are silent, it was perhaps this daemon that stood still: they answer soon.
-        let is_left_alone = self.proposal.len() == 1 && !self.expected.is_empty();
+        let may_answer = |rank: Rank| cx.links.heard_at(rank).is_some();
+        let is_left_alone = self.proposal.len() == 1 && self.expected.iter().any(may_answer);
         let answers = is_left_alone.then(|| self.began + failure / ANSWER_SHARE);
         let others = cx.links.others();
         let waits = others.iter().filter_map(until).chain(answers).map(|until| until.min(end));
