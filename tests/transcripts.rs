@@ -2,6 +2,9 @@
 //! byte that it sends must be the recorded one. `player/` says how, and what may differ from run
 //! to run; what our daemon does otherwise on purpose is in [`DEVIATIONS`].
 
+#[path = "cluster/lab.rs"]
+#[allow(dead_code, reason = "the tests of the cluster use all of it")]
+mod lab;
 mod player;
 mod recorded;
 mod support;
@@ -252,4 +255,49 @@ fn flush_vulnerable_message() {
 #[test]
 fn flush_cascading_memberships() {
     check("42-flush-cascading-memberships", PLAIN);
+}
+
+/// Replays a transcript of three daemons in a lab, with each driver.
+fn check_cluster(transcript: &str) {
+    if !lab::is_possible() {
+        return;
+    }
+    let steps = script(transcript, &DEVIATIONS);
+    for &driver in drivers() {
+        let lab = lab::Plan::named(driver, &["dz", "da", "dm"]).start();
+        lab.await_ring();
+        if let Err(what) = player::cluster::replay(&lab, &steps) {
+            panic!("{transcript} with {driver}: {what}");
+        }
+    }
+}
+
+#[test]
+fn remote_daemons() {
+    check_cluster("30-remote-daemons");
+}
+
+#[test]
+fn partition_and_merge() {
+    check_cluster("31-partition-and-merge");
+}
+
+#[test]
+fn three_way_partition_and_merge() {
+    check_cluster("32-three-way-partition-and-merge");
+}
+
+#[test]
+fn daemon_stopped_and_continued() {
+    check_cluster("33-daemon-stopped-and-continued");
+}
+
+#[test]
+fn daemon_crash_and_restart() {
+    check_cluster("34-daemon-crash-and-restart");
+}
+
+#[test]
+fn daemon_terminated() {
+    check_cluster("35-daemon-terminated");
 }

@@ -134,6 +134,23 @@ impl Lab {
         self.log(host).lines().filter(|line| line.contains("configuration installed")).count()
     }
 
+    /// Waits until all daemons are in one configuration.
+    #[allow(dead_code, reason = "of the tests that share this file not all need it")]
+    pub(crate) fn await_ring(&self) {
+        let all = format!("count={} ", self.hosts.len());
+        until("one configuration", || {
+            let last = self.hosts.iter().map(|host| {
+                let log = self.log(host);
+                let mut lines = log.lines().rev();
+                let line = lines.find(|line| line.contains("configuration installed"))?;
+                let (_, ring) = line.split_once("ring=")?;
+                ring.contains(&all).then(|| ring.to_owned())
+            });
+            let rings: Vec<String> = last.collect::<Option<_>>()?;
+            rings.iter().all(|ring| *ring == rings[0]).then_some(())
+        });
+    }
+
     pub(crate) fn pid(&self, host: &str) -> Option<Pid> {
         let text = fs::read_to_string(self.directory.join(host).join("pid")).ok()?;
         let pid = text.split_whitespace().next()?.parse().ok().and_then(Pid::from_raw)?;

@@ -11,7 +11,11 @@ mod faults;
 mod lab;
 mod loss;
 mod program;
+mod still;
+mod strangers;
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use crew::Crew;
@@ -47,4 +51,13 @@ fn at_work(lab: &Lab) -> Crew {
     crew.work();
     crew.wait_for_messages(&HOSTS[..lab.hosts().len().min(3)], 50);
     crew
+}
+
+/// Raises a flag when it goes, also when the test fails.
+struct Raise<'f>(&'f AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
 }

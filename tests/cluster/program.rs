@@ -45,12 +45,12 @@ pub(crate) struct Manner {
     pub(crate) churn: u32,
     /// Most messages of one turn.
     pub(crate) burst: u64,
-    /// Whether large messages are among them.
-    pub(crate) large: bool,
+    /// In a hundred messages, so many of tens of kilobytes.
+    pub(crate) large: u64,
 }
 
 impl Manner {
-    pub(crate) const USUAL: Self = Self { churn: 30, burst: 3, large: true };
+    pub(crate) const USUAL: Self = Self { churn: 30, burst: 3, large: 1 };
 }
 
 /// One program, which comes back with a new session where its daemon does.
@@ -286,8 +286,8 @@ impl<'p> Life<'p> {
             _ => vec![ALL.to_owned()],
         };
         let bytes = match random.below(100) {
-            0 if self.program.manner.large => random.within(8_000..60_000),
-            1..10 => random.within(500..3_000),
+            lot if lot < self.program.manner.large => random.within(8_000..60_000),
+            lot if lot < 10 => random.within(500..3_000),
             _ => random.within(HEAD_BYTES as u64..200),
         };
         self.send(service, destinations, self_discard, bytes as usize)

@@ -40,6 +40,8 @@ pub(crate) enum Action {
     Close,
     /// The daemon closes.
     ExpectEnd,
+    /// The operator does something to the cluster, or explains.
+    Note(String),
 }
 
 /// Reads a transcript and applies what is known to be different.
@@ -63,6 +65,7 @@ pub(crate) fn script(transcript: &str, deviations: &[Deviation]) -> Vec<Step> {
                 (_, true) => Action::Expect(bytes),
             },
             What::Call(call) if call.starts_with("SP_connect(\"<port>\"") => Action::ConnectUnix,
+            What::Note(text) => Action::Note(text),
             What::Call(_) | What::Received(_) | What::Other => continue,
         };
         steps.push(Step { line: line.number, conn, action });
@@ -108,7 +111,7 @@ fn place_of_incomplete(steps: &[Step], conn: &str) -> usize {
                 Action::Send(_) | Action::ConnectUnix | Action::ExpectFrame(_) => true,
                 // A reject is one byte.
                 Action::Expect(bytes) => bytes.len() > 1,
-                Action::Close | Action::ExpectEnd => false,
+                Action::Close | Action::ExpectEnd | Action::Note(_) => false,
             }
     };
     let first = steps.iter().position(|step| step.conn == conn).unwrap_or(steps.len());

@@ -2,6 +2,7 @@
 
 mod bench;
 mod connect;
+mod doctor;
 mod failure;
 mod flood;
 mod output;
@@ -43,6 +44,9 @@ enum Command {
     /// Measure latency, throughput, and the bare machine.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Look for what of this host stands in a daemon's way.
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::Args),
 }
 
 fn main() -> ExitCode {
@@ -59,5 +63,6 @@ fn run(command: &Command) -> Result {
         Command::Recv(args) => recv::run(args),
         Command::Flood(args) => flood::run(args),
         Command::Bench(bench) => bench::run(bench),
+        Command::Doctor(args) => doctor::run(args),
     }
 }

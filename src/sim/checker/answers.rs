@@ -89,8 +89,8 @@ pub(super) fn l3_asked_and_done(sessions: &Sessions<'_>) -> Verdict {
 }
 
 /// L3: a message reaches every session that is a member from before it was sent until the end, if
-/// both live on one daemon, or it was sent when all had come to rest and its sender's daemon knew of
-/// the member: what only that daemon's sessions are to get is ordered there, and at once.
+/// both live on one daemon, or it was sent when all had come to rest and its sender's daemon knew
+/// of the member: what only that daemon's sessions are to get is ordered there, and at once.
 pub(super) fn l3_reaches_members(sessions: &Sessions<'_>) -> Verdict {
     if !sessions.is_settled() {
         return Ok(());
