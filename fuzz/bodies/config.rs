@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use madrigal::base::limits::{CORES_MAX, LISTEN_ADDRESSES_MAX};
-use madrigal::config::{AccessList, Config, ConfigError, Origin};
+use madrigal::config::{AccessList, Config, ConfigError, Origin, Who};
 
 /// Checks the input as both kinds of file.
 pub(crate) fn run(input: &[u8]) {
@@ -17,7 +17,7 @@ pub(crate) fn run(input: &[u8]) {
     if text.contains("access") || text.contains("\\u") || text.contains("\\U") {
         return;
     }
-    match Config::parse(text, Path::new("fuzz.toml")) {
+    match Config::parse(text, Path::new("fuzz.toml"), Who::Local) {
         Ok(config) => {
             assert!((1..=CORES_MAX).contains(&config.cores.count));
             assert!(config.listen.tcp.len() <= LISTEN_ADDRESSES_MAX);

@@ -10,7 +10,7 @@ use std::{io, panic};
 
 use clap::Parser;
 use madrigal::base::{DaemonName, NameError};
-use madrigal::config::{Config, ConfigError, DriverChoice, LogFormat, LogLevel};
+use madrigal::config::{Config, ConfigError, DriverChoice, LogFormat, LogLevel, Who, reload};
 use madrigal::observe::log;
 use madrigal::runtime::{self, RunError, Running, StartError};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -63,7 +63,7 @@ impl Arguments {
     fn config(&self) -> Result<Config, ConfigError> {
         let default = Config::default();
         let mut config = match &self.config {
-            Some(path) => Config::load(path, self.name)?,
+            Some(path) => Config::load(path, self.name.map_or(Who::Local, Who::Named))?,
             None => Config { daemon: self.name.unwrap_or(default.daemon), ..default },
         };
         config.cores.driver = self.driver.unwrap_or(config.cores.driver);
@@ -151,15 +151,15 @@ fn reload(arguments: &Arguments, config: &mut Config, running: &Running) {
         Ok(new) => new,
         Err(error) => return tracing::error!("the configuration stays as it was: {error}"),
     };
-    let keys = config.needs_restart(&new);
-    if !keys.is_empty() {
-        let keys = keys.join(", ");
-        return tracing::error!(keys, "the configuration stays as it was: that needs a restart");
+    let plan = reload::plan(config, &new);
+    if !plan.restart.is_empty() {
+        tracing::error!("the configuration stays as it was, as this needs a restart:");
+        return plan.restart.iter().for_each(|why| tracing::error!("{why}"));
     }
-    if new.cluster == config.cluster {
+    if plan.is_empty() {
         return tracing::info!("the configuration is the same");
     }
-    tracing::info!(cluster = ?new.cluster, "going over to another cluster");
+    plan.live.iter().for_each(|change| tracing::info!("{change}"));
     running.reload(new.cluster.clone());
     *config = new;
 }

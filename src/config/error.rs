@@ -25,8 +25,8 @@ pub enum ConfigError {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
-/// One thing that is wrong in a file.
-#[derive(Debug, PartialEq, Eq)]
+/// One thing that is wrong in a file, or has no effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The file.
     pub path: PathBuf,
