@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use madrigal::sys::datagram::{DatagramSocket, Destination, RECEIVE_BYTES_MAX};
-use madrigal::sys::{Choice, DatagramKey, Driver, Event, Options, Wait};
+use madrigal::sys::{Choice, DatagramEvent, Driver, Event, Options, Wait};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -118,12 +118,11 @@ fn visits(choice: Choice, times: u32) -> Taken {
             let (mut driver, _) = Driver::open(choice, &Options::default()).unwrap();
             let data = driver.attach_datagrams(data);
             let token = driver.attach_datagrams(token);
-            let mut buffer = vec![0; RECEIVE_BYTES_MAX];
             let mut left = times;
             while left > 0 {
                 driver.turn(Wait::Forever).unwrap();
                 let mut came = 0;
-                receive(&mut driver, &mut buffer, |_, bytes, _| came += bytes.len() / SMALL);
+                receive(&mut driver, |bytes| came += bytes.len() / SMALL);
                 for _ in 0..came {
                     let packet = [IoSlice::new(&[7; SMALL])];
                     driver.send_datagrams(data, &elsewhere, &packet).unwrap();
@@ -176,11 +175,10 @@ fn flood(choice: Choice, trains: usize, sending: Sending) -> Taken {
 fn sink(choice: Choice, data: DatagramSocket, back: &Destination) {
     let (mut driver, _) = Driver::open(choice, &Options::default()).unwrap();
     let data = driver.attach_datagrams(data);
-    let mut buffer = vec![0; RECEIVE_BYTES_MAX];
     let (mut packets, mut confirmed, mut ended) = (0, 0, false);
     while !ended {
         driver.turn(Wait::Forever).unwrap();
-        receive(&mut driver, &mut buffer, |_, bytes, _| {
+        receive(&mut driver, |bytes| {
             ended |= bytes.len() == END;
             packets += bytes.len() / FULL;
         });
@@ -191,17 +189,12 @@ fn sink(choice: Choice, data: DatagramSocket, back: &Destination) {
     }
 }
 
-/// Takes everything that came: the socket, the bytes, and how many each packet has.
-fn receive(
-    driver: &mut Driver,
-    buffer: &mut [u8],
-    mut take: impl FnMut(DatagramKey, &[u8], usize),
-) {
+/// Takes everything that came.
+fn receive(driver: &mut Driver, mut take: impl FnMut(&[u8])) {
     while let Some(event) = driver.next_event() {
-        let Event::Datagrams { socket } = event else { panic!("{event:?}") };
-        while let Some(received) = driver.receive_datagrams(socket, buffer).unwrap() {
-            take(socket, &buffer[..received.bytes], received.segment);
+        match event {
+            Event::Datagrams { event: DatagramEvent::Received { bytes, .. }, .. } => take(bytes),
+            other => panic!("{other:?}"),
         }
-        assert_eq!(driver.next_refusal(socket), None);
     }
 }

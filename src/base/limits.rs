@@ -157,8 +157,13 @@ const _: () = assert!(CLIENT_FRAME_BYTES_MAX <= ORDERED_BYTES_MAX);
 /// long.
 pub const STATE_PART_BYTES: usize = 64 * 1024;
 
-/// Batches of packets that a socket for other daemons may bring in one turn.
+/// Batches of packets that the sockets for other daemons may bring in one turn of the mio driver.
 pub const DATAGRAM_RECEIVES_PER_TURN: usize = 64;
+
+/// Receive buffers for such batches that each core gives to the kernel: half a megabyte. The kernel
+/// takes them in turn, so more of them than the cache holds make each packet dearer
+/// (`docs/drivers.md` has the figures).
+pub const DATAGRAM_BUFFERS: usize = 8;
 /// Shortest part of that state that a daemon may be told to make: longer than what it begins with.
 pub const STATE_PART_BYTES_MIN: usize = 100;
 

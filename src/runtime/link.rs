@@ -10,7 +10,7 @@ use crate::base::limits::ITEMS_PER_TURN;
 use crate::base::{Event, Instant, Tally};
 use crate::protocol::Delivery;
 use crate::session::Hold;
-use crate::sys::driver::{self, DatagramKey, Driver};
+use crate::sys::driver::{self, DatagramEvent, Driver};
 
 /// A session core's way to the ring core.
 pub(super) trait Link {
@@ -32,8 +32,8 @@ pub(super) trait Link {
     /// An event of the driver that concerns no connection.
     fn handle_event(&mut self, event: driver::Event<'_>, core: &mut SessionCore);
 
-    /// Datagrams may have come.
-    fn receive(&mut self, socket: DatagramKey, driver: &mut Driver);
+    /// Something happened to a datagram socket.
+    fn receive(&mut self, event: DatagramEvent<'_>);
 
     /// Sends what there is for other daemons. Returns how much.
     fn transmit(&mut self, driver: &mut Driver) -> usize;
@@ -147,8 +147,8 @@ impl Link for Local {
         }
     }
 
-    fn receive(&mut self, socket: DatagramKey, driver: &mut Driver) {
-        self.ring.receive(socket, driver);
+    fn receive(&mut self, event: DatagramEvent<'_>) {
+        self.ring.receive(event);
     }
 
     fn transmit(&mut self, driver: &mut Driver) -> usize {
@@ -255,7 +255,7 @@ impl Link for Remote {
         }
     }
 
-    fn receive(&mut self, _socket: DatagramKey, _driver: &mut Driver) {}
+    fn receive(&mut self, _event: DatagramEvent<'_>) {}
 
     fn transmit(&mut self, _driver: &mut Driver) -> usize {
         0

@@ -3,16 +3,14 @@
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
-use crate::base::limits::DATAGRAM_RECEIVES_PER_TURN;
 use crate::base::{Buffer, Counter, DaemonId, DaemonName, Store, Tally};
 use crate::config::{Cluster, ClusterDaemon};
 use crate::mem::pool::{Pool, Slice};
 use crate::protocol::output::{Channel, To, Transmit};
 use crate::sys::datagram::{
-    DatagramError, DatagramSocket, Destination, RECEIVE_BYTES_MAX, TRAIN_BYTES_MAX,
-    TRAIN_PACKETS_MAX,
+    DatagramError, DatagramSocket, Destination, TRAIN_BYTES_MAX, TRAIN_PACKETS_MAX,
 };
-use crate::sys::driver::{DatagramKey, Driver};
+use crate::sys::driver::{DatagramEvent, DatagramKey, Driver};
 
 /// Where a daemon receives.
 #[derive(Clone, Debug)]
@@ -105,9 +103,6 @@ pub(super) struct Network {
     token: DatagramKey,
     daemons: Vec<Known>,
     everybody: Vec<Destination>,
-    /// Of each socket, how many packets the kernel said it has dropped.
-    dropped: Vec<(DatagramKey, u32)>,
-    buffer: Box<[u8]>,
     train: Vec<Slice>,
     tally: Tally,
 }
@@ -139,8 +134,6 @@ impl Network {
             token: driver.attach_datagrams(token),
             daemons: Vec::new(),
             everybody: Vec::new(),
-            dropped: Vec::new(),
-            buffer: vec![0; RECEIVE_BYTES_MAX].into(),
             train: Vec::with_capacity(TRAIN_PACKETS_MAX),
             tally: Tally::new(),
         };
@@ -164,53 +157,32 @@ impl Network {
         &self.tally
     }
 
-    /// Takes what has arrived at `socket`, as far as one turn goes.
+    /// Takes what has arrived.
     pub(super) fn receive(
         &mut self,
-        socket: DatagramKey,
-        driver: &mut Driver,
+        event: DatagramEvent<'_>,
         pool: &mut Pool,
         mut take: impl FnMut(Arrival, &mut Pool),
     ) {
-        for _ in 0..DATAGRAM_RECEIVES_PER_TURN {
-            match driver.receive_datagrams(socket, &mut self.buffer) {
-                Ok(Some(received)) => {
-                    self.count_drops(socket, received.dropped);
-                    let bytes = &self.buffer[..received.bytes];
-                    let Some(batch) = pool.copy(bytes) else {
-                        // As good as lost: what matters is repeated.
-                        self.tally.count(Counter::PoolExhausted);
-                        continue;
-                    };
-                    split(batch, received.segment, |packet| take(Arrival::Packet(packet), pool));
-                }
-                Ok(None) => break,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot receive from other daemons");
-                    break;
+        match event {
+            DatagramEvent::Received { bytes, segment, dropped } => {
+                self.tally.add(Counter::PacketsDropped, u64::from(dropped));
+                let Some(batch) = pool.copy(bytes) else {
+                    // As good as lost: what matters is repeated.
+                    self.tally.count(Counter::PoolExhausted);
+                    return;
+                };
+                split(batch, segment, |packet| take(Arrival::Packet(packet), pool));
+            }
+            DatagramEvent::Refused { to } => {
+                let at = |known: &&Known| known.place.contains(&to);
+                if let Some(known) = self.daemons.iter().find(at) {
+                    take(Arrival::Refusal(known.id), pool);
                 }
             }
-        }
-        while let Some(address) = driver.next_refusal(socket) {
-            let at = |known: &&Known| known.place.contains(&address);
-            if let Some(known) = self.daemons.iter().find(at) {
-                take(Arrival::Refusal(known.id), pool);
+            DatagramEvent::Failed { error } => {
+                tracing::warn!(%error, "cannot receive from other daemons; trying again");
             }
-        }
-    }
-
-    fn count_drops(&mut self, socket: DatagramKey, dropped: u32) {
-        let index = self.dropped.iter().position(|(key, _)| *key == socket);
-        let index = index.unwrap_or_else(|| {
-            self.dropped.push((socket, 0));
-            self.dropped.len() - 1
-        });
-        let (_, before) = &mut self.dropped[index];
-        let new = dropped.wrapping_sub(*before);
-        // The kernel tells none where none were dropped lately.
-        if dropped != 0 && new < u32::MAX / 2 {
-            *before = dropped;
-            self.tally.add(Counter::PacketsDropped, u64::from(new));
         }
     }
 

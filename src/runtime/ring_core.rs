@@ -10,7 +10,7 @@ use crate::protocol::options::Options;
 use crate::protocol::{Daemon, Delivery, Protocol, Setup};
 use crate::session::Submission;
 use crate::sys::clock::Clock;
-use crate::sys::driver::{DatagramKey, Driver};
+use crate::sys::driver::{DatagramEvent, Driver};
 
 /// The protocol layer of the daemon with its buffer pool.
 pub(super) struct RingCore {
@@ -88,10 +88,10 @@ impl RingCore {
     }
 
     /// Takes what has come from other daemons.
-    pub(super) fn receive(&mut self, socket: DatagramKey, driver: &mut Driver) {
+    pub(super) fn receive(&mut self, event: DatagramEvent<'_>) {
         let Some(network) = &mut self.network else { return };
         let (protocol, now) = (&mut self.protocol, self.now);
-        network.receive(socket, driver, &mut self.pool, |arrival, pool| match arrival {
+        network.receive(event, &mut self.pool, |arrival, pool| match arrival {
             Arrival::Packet(packet) => protocol.handle_packet(now, &packet, pool),
             Arrival::Refusal(daemon) => protocol.handle_unreachable(now, daemon, pool),
         });

@@ -76,7 +76,7 @@ impl<L: Link> SessionThread<L> {
                     // At once, so that what comes from one client is bounded by its buffer.
                     self.link.exchange(&mut self.core);
                 }
-                Event::Datagrams { socket } => self.link.receive(socket, &mut self.driver),
+                Event::Datagrams { event, .. } => self.link.receive(event),
                 Event::Sent { .. } | Event::SendFailed { .. } | Event::Ended { .. } => {
                     self.core.handle_event(event);
                 }

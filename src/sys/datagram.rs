@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+pub(super) use raw::CONTROL_BYTES;
 pub use raw::Received;
 pub(super) use table::Datagrams;
 
@@ -264,9 +265,13 @@ impl DatagramSocket {
         self.train_packet_bytes_max
     }
 
-    /// The kernel says that there are answers to what was sent.
+    /// The kernel says that there may be answers to what was sent.
     pub(super) fn note_answers(&mut self) {
         self.has_answers = true;
+    }
+
+    pub(super) fn has_answers(&self) -> bool {
+        self.has_answers
     }
 
     /// The next address at which nothing listens for what was sent there. Costs nothing where the
@@ -300,7 +305,7 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
 
 /// Whether a call may have failed for what somebody has answered to an earlier packet: the errors
 /// that icmp(7) makes of ICMP messages.
-fn is_answer(errno: Errno) -> bool {
+pub(super) fn is_answer(errno: Errno) -> bool {
     [
         Errno::CONNREFUSED,
         Errno::HOSTUNREACH,

@@ -12,7 +12,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::bell::Bell;
-use super::datagram::{DatagramSocket, Destination, Received};
+use super::datagram::{DatagramSocket, Destination};
 use super::poll::PollDriver;
 use super::socket::{Listener, Stream};
 use super::table::Key;
@@ -228,14 +228,47 @@ pub enum Event<'a> {
         /// The kernel's answer.
         error: io::Error,
     },
-    /// There may be datagrams: [`Driver::receive_datagrams`] takes them. Comes in each turn until
-    /// that has said that there are none.
+    /// Something happened to a datagram socket.
     Datagrams {
         /// Where.
         socket: DatagramKey,
+        /// What.
+        event: DatagramEvent<'a>,
     },
     /// The bell was rung, once or several times.
     Woken,
+}
+
+/// What happened to a datagram socket.
+#[derive(Debug)]
+pub enum DatagramEvent<'a> {
+    /// Packets of one sender came together.
+    Received {
+        /// The packets, one behind the other, valid until the next call. May be empty.
+        bytes: &'a [u8],
+        /// Bytes of each packet; the last may be shorter.
+        segment: usize,
+        /// Packets, or trains of them, that the kernel has dropped since the last of these events
+        /// because they were not taken in time.
+        dropped: u32,
+    },
+    /// Nothing listens where a packet was sent to.
+    Refused {
+        /// Where to.
+        to: SocketAddr,
+    },
+    /// Receiving failed; it goes on by itself after a rest.
+    Failed {
+        /// The kernel's answer.
+        error: io::Error,
+    },
+}
+
+impl<'a> DatagramEvent<'a> {
+    /// The same, as what happened to socket `key`.
+    pub(super) fn at(self, key: Key) -> Event<'a> {
+        Event::Datagrams { socket: DatagramKey(key), event: self }
+    }
 }
 
 /// What a driver did, as running totals.
@@ -378,7 +411,7 @@ impl Driver {
         each!(&mut self.inner, inner => inner.close(key));
     }
 
-    /// Takes a socket for datagrams and waits for some.
+    /// Takes a socket for datagrams and starts receiving.
     pub fn attach_datagrams(&mut self, socket: DatagramSocket) -> DatagramKey {
         each!(&mut self.inner, inner => inner.attach_datagrams(socket))
     }
@@ -386,19 +419,6 @@ impl Driver {
     /// Closes a datagram socket.
     pub fn close_datagrams(&mut self, key: DatagramKey) {
         each!(&mut self.inner, inner => inner.close_datagrams(key));
-    }
-
-    /// Receives from the socket: see [`DatagramSocket::receive`].
-    ///
-    /// # Errors
-    ///
-    /// The kernel's.
-    pub fn receive_datagrams(
-        &mut self,
-        key: DatagramKey,
-        into: &mut [u8],
-    ) -> io::Result<Option<Received>> {
-        each!(&mut self.inner, inner => inner.datagrams.receive(key.0, into))
     }
 
     /// Sends from the socket at once: see [`DatagramSocket::send`].
@@ -412,14 +432,7 @@ impl Driver {
         to: &Destination,
         packets: &[IoSlice<'_>],
     ) -> io::Result<usize> {
-        let socket = each!(&mut self.inner, inner => inner.datagrams.get_mut(key.0));
-        socket.map_or(Ok(0), |socket| socket.send(to, packets))
-    }
-
-    /// The next address that refused a datagram of this socket.
-    pub fn next_refusal(&mut self, key: DatagramKey) -> Option<SocketAddr> {
-        let socket = each!(&mut self.inner, inner => inner.datagrams.get_mut(key.0));
-        socket.and_then(DatagramSocket::next_refusal)
+        each!(&mut self.inner, inner => inner.datagrams.send(key.0, to, packets))
     }
 
     /// Something to wake this driver with, from any thread.

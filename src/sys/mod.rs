@@ -21,8 +21,8 @@ mod uring;
 pub use bell::Bell;
 pub use clock::Clock;
 pub use driver::{
-    Choice, DatagramKey, Driver, DriverCounts, Event, Kind, ListenerKey, OpenError, Options,
-    Report, StreamKey, Wait,
+    Choice, DatagramEvent, DatagramKey, Driver, DriverCounts, Event, Kind, ListenerKey, OpenError,
+    Options, Report, StreamKey, Wait,
 };
 pub use memfd::Memfd;
 pub use socket::{Listener, Peer, Stream};

@@ -21,7 +21,7 @@ pub(super) enum OpKey {
     Send(u32),
     /// The read of our bell's eventfd.
     Bell,
-    /// One-shot poll of a datagram socket.
+    /// Multishot receive of a datagram socket.
     Datagrams(u32),
     /// Another driver rang: posted by its io_uring, an operation of its own and not of ours.
     Woken,
@@ -77,6 +77,13 @@ impl OpKey {
     }
 }
 
+/// A message header with nothing in it.
+pub(super) fn empty_header() -> libc::msghdr {
+    // SAFETY: a message header is integers and pointers, for which all zeroes are valid; zero is
+    // "none" for each of its parts.
+    unsafe { MaybeUninit::zeroed().assume_init() }
+}
+
 /// The pieces of one send, and how the kernel wants to be told of them.
 ///
 /// Whatever the kernel is told the address of lies on the heap, so the value itself may move.
@@ -98,11 +105,7 @@ pub(super) enum SendShape {
 
 impl SendMemory {
     pub(super) fn new() -> Self {
-        let header = MaybeUninit::zeroed();
-        // SAFETY: a message header is integers and pointers, for which all zeroes are valid; zero
-        // is "none" for each of its parts.
-        let header = unsafe { header.assume_init() };
-        Self { pieces: Vec::new(), vectors: Vec::new(), header: Box::new(header) }
+        Self { pieces: Vec::new(), vectors: Vec::new(), header: Box::new(empty_header()) }
     }
 
     /// Keeps the pieces; there must be none from before.

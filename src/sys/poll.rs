@@ -2,6 +2,9 @@
 //!
 //! An edge says only that something changed, so readiness is kept in flags here and worked off in
 //! [`PollDriver::next_event`], one receive per stream and pass. Sends are tried at once.
+//! Datagrams: `poll/datagrams.rs`.
+
+mod datagrams;
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -14,12 +17,13 @@ use mio::{Events, Interest, Token};
 
 use super::accept::{ACCEPTS_PER_TURN, Accepting, REST, Spare};
 use super::bell::Bell;
-use super::datagram::{DatagramSocket, Datagrams};
-use super::driver::{DatagramKey, DriverCounts, Event, ListenerKey, StreamKey, Wait};
+use super::datagram::Datagrams;
+use super::driver::{DatagramEvent, DriverCounts, Event, ListenerKey, StreamKey, Wait};
 use super::socket::{Listener, Stream};
 use super::table::{Key, Table};
 use crate::base::limits::{RECEIVE_BYTES, SEND_PIECES_MAX};
 use crate::mem::pool::Slice;
+use datagrams::Arrived;
 
 /// Edges taken from the kernel at once; the others come with the next turn.
 const EDGES_PER_TURN: usize = 1024;
@@ -40,7 +44,9 @@ pub(super) struct PollDriver {
     spare: Spare,
     listeners: Table<Accepter>,
     streams: Table<Connection>,
-    pub(super) datagrams: Datagrams,
+    pub(super) datagrams: Datagrams<datagrams::Readable>,
+    /// Datagram sockets that may have packets.
+    arrivals: datagrams::Arrivals,
     /// Listeners that may have connections.
     acceptable: VecDeque<Key>,
     /// Listeners that rest after a failure, soonest first: every rest is equally long.
@@ -123,6 +129,7 @@ impl PollDriver {
             listeners: Table::new(),
             streams: Table::new(),
             datagrams: Datagrams::new(),
+            arrivals: datagrams::Arrivals::new(),
             acceptable: VecDeque::new(),
             resting: VecDeque::new(),
             readable: VecDeque::new(),
@@ -217,22 +224,6 @@ impl PollDriver {
         connection.stream.close(&mut self.buffer);
     }
 
-    pub(super) fn attach_datagrams(&mut self, socket: DatagramSocket) -> DatagramKey {
-        let descriptor = socket.as_fd().as_raw_fd();
-        let key = self.datagrams.insert(socket);
-        let token = Token(key.slot as usize * KINDS + DATAGRAMS);
-        if let Err(error) = register(&self.poll, descriptor, token, Interest::READABLE) {
-            // Out of memory: without it nothing is heard, which others will notice.
-            tracing::error!(%error, "epoll refuses a datagram socket");
-        }
-        DatagramKey(key)
-    }
-
-    pub(super) fn close_datagrams(&mut self, key: DatagramKey) {
-        // Closing takes it out of the epoll.
-        drop(self.datagrams.remove(key.0));
-    }
-
     pub(super) fn bell(&self) -> Bell {
         self.bell.clone()
     }
@@ -256,7 +247,7 @@ impl PollDriver {
         self.end_rests();
         self.receives_left = self.readable.len();
         self.accepts_left = ACCEPTS_PER_TURN;
-        self.datagrams.begin_turn();
+        self.begin_datagrams();
         Ok(())
     }
 
@@ -265,8 +256,8 @@ impl PollDriver {
         if std::mem::take(&mut self.woken) {
             return Some(Event::Woken);
         }
-        if let Some(key) = self.datagrams.next() {
-            return Some(Event::Datagrams { socket: DatagramKey(key) });
+        if let Some((key, to)) = self.datagrams.next_refusal() {
+            return Some(DatagramEvent::Refused { to }.at(key));
         }
         while let Some(key) = self.sent.pop_front() {
             let finished = self.streams.get_mut(key).and_then(|connection| connection.send.take());
@@ -276,6 +267,15 @@ impl PollDriver {
         }
         if let Some(event) = self.next_connection() {
             return Some(event);
+        }
+        match self.receive_datagrams() {
+            Arrived::Nothing => {}
+            Arrived::Datagrams(key, received) => {
+                let dropped = self.datagrams.newly_dropped(key, &received);
+                let (bytes, segment) = (self.arrivals.bytes(&received), received.segment);
+                return Some(DatagramEvent::Received { bytes, segment, dropped }.at(key));
+            }
+            Arrived::Failed(key, error) => return Some(DatagramEvent::Failed { error }.at(key)),
         }
         match self.receive() {
             Found::Nothing => None,
@@ -293,7 +293,8 @@ impl PollDriver {
             || !self.sent.is_empty()
             || !self.acceptable.is_empty()
             || !self.readable.is_empty()
-            || self.datagrams.has_ready()
+            || self.datagrams.has_answers()
+            || !self.arrivals.is_empty()
     }
 
     /// Waits for edges and turns them into flags.
@@ -328,7 +329,7 @@ impl PollDriver {
         // from the kernel are handled before anything can be closed.
         let slot = (token.0 / KINDS) as u32;
         if token.0 % KINDS == DATAGRAMS {
-            return self.datagrams.mark_ready(slot, edge.is_error());
+            return self.handle_datagram_edge(slot, edge);
         }
         if token.0 % KINDS == LISTENER {
             let Some(key) = self.listeners.key_at(slot) else { return };
@@ -444,8 +445,9 @@ impl PollDriver {
     }
 
     fn until_rest_ends(&self, wait: Wait) -> Wait {
-        match self.resting.front() {
-            Some((end, _)) => wait.at_most(end.saturating_duration_since(Instant::now())),
+        let rests = [self.resting.front(), self.arrivals.first_rest()];
+        match rests.into_iter().flatten().map(|(end, _)| end).min() {
+            Some(end) => wait.at_most(end.saturating_duration_since(Instant::now())),
             None => wait,
         }
     }

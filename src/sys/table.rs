@@ -56,6 +56,12 @@ impl<T> Table<T> {
         Some(self.slots.remove(key.slot as usize).thing)
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut T)> {
+        self.slots.iter_mut().map(|(slot, entry)| {
+            (Key { slot: slot as u32, generation: entry.generation }, &mut entry.thing)
+        })
+    }
+
     pub(super) fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
         self.slots.drain().map(|entry| entry.thing)
     }

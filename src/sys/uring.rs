@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 mod buffers;
+mod datagrams;
 mod kernel;
 
 use std::collections::VecDeque;
@@ -15,13 +16,13 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use self::buffers::ReceiveBuffers;
+use self::datagrams::Arrived;
 use self::kernel::{Completion, Filled, Kernel};
 use super::accept::{Accepting, REST, Spare, is_about_connection};
 use super::bell::Bell;
-use super::datagram::{DatagramSocket, Datagrams};
+use super::datagram::Datagrams;
 use super::driver::{
-    DatagramKey, DriverCounts, Event, ListenerKey, OpenError, Options, StreamKey, Wait,
+    DatagramEvent, DriverCounts, Event, ListenerKey, OpenError, Options, StreamKey, Wait,
 };
 use super::operation::{OpKey, SendMemory};
 use super::probe;
@@ -43,11 +44,15 @@ pub(super) struct UringDriver {
     spare: Spare,
     listeners: Table<Accepter>,
     streams: Table<Connection>,
-    pub(super) datagrams: Datagrams,
+    pub(super) datagrams: Datagrams<datagrams::Receive>,
     /// Listeners that rest after a failure, soonest first: every rest is equally long.
     resting: VecDeque<(Instant, Key)>,
     /// Streams whose receive found no buffer.
     starved: VecDeque<Key>,
+    /// Datagram sockets whose receive found no buffer.
+    starved_datagrams: Vec<Key>,
+    /// Datagram sockets that rest after a failure, soonest first.
+    resting_datagrams: VecDeque<(Instant, Key)>,
     /// The buffer whose bytes the last event lent out.
     lent: Option<Filled>,
     /// Bells of the drivers that were rung through io_uring; the index names them to the kernel.
@@ -108,13 +113,12 @@ impl UringDriver {
         features: &mut probe::Features,
     ) -> Result<Self, OpenError> {
         let uring = probe::set_up(options.entries.max(1), features)?;
-        let buffers = ReceiveBuffers::register(&uring.submitter(), options.receive_buffers);
-        features.push(("provided buffers, multishot receive (6.0)", buffers.is_ok()));
-        let buffers = buffers.map_err(|error| probe::no_buffers(&error))?;
         let bell = Bell::new(Some(borrow(&uring)));
         let bell = bell.and_then(|bell| Ok((Spare::new(&bell)?, bell)));
-        let kernel = Kernel::new(uring, buffers);
         let (spare, bell) = bell.map_err(|error| probe::refused(&error))?;
+        let kernel = Kernel::new(uring, options.receive_buffers);
+        features.push(("provided buffers, multishot receive (6.0)", kernel.is_ok()));
+        let kernel = kernel.map_err(|error| probe::no_buffers(&error))?;
         let mut driver = Self {
             kernel,
             bell,
@@ -124,6 +128,8 @@ impl UringDriver {
             datagrams: Datagrams::new(),
             resting: VecDeque::new(),
             starved: VecDeque::new(),
+            starved_datagrams: Vec::new(),
+            resting_datagrams: VecDeque::new(),
             lent: None,
             rung: Vec::new(),
             send_memories: Vec::new(),
@@ -223,17 +229,6 @@ impl UringDriver {
         self.finish_closing(key.0);
     }
 
-    pub(super) fn attach_datagrams(&mut self, socket: DatagramSocket) -> DatagramKey {
-        DatagramKey(self.datagrams.insert(socket))
-    }
-
-    pub(super) fn close_datagrams(&mut self, key: DatagramKey) {
-        if self.datagrams.remove(key.0).is_some() {
-            // A poll that completes late finds nobody, or makes another one look once more.
-            self.kernel.cancel(OpKey::Datagrams(key.0.slot));
-        }
-    }
-
     pub(super) fn bell(&self) -> Bell {
         self.bell.clone()
     }
@@ -257,7 +252,7 @@ impl UringDriver {
     }
 
     pub(super) fn ready(&mut self) -> bool {
-        !self.starved.is_empty() || self.datagrams.has_ready() || self.kernel.ready()
+        !self.starved.is_empty() || self.datagrams.has_answers() || self.kernel.ready()
     }
 
     pub(super) fn turn(&mut self, wait: Wait) -> io::Result<()> {
@@ -266,19 +261,15 @@ impl UringDriver {
         self.feed_starved();
         self.end_rests();
         let mut wait = wait;
-        while let Some(key) = self.datagrams.next_drained() {
-            if let Some(socket) = self.datagrams.get(key) {
-                self.kernel.poll(socket.as_fd(), OpKey::Datagrams(key.slot));
-            }
-        }
-        if !self.starved.is_empty() || self.datagrams.has_ready() {
+        self.rearm_datagrams();
+        if !self.starved.is_empty() || self.datagrams.has_answers() {
             wait = Wait::No; // their turn comes with the next one
         }
-        if let Some((end, _)) = self.resting.front() {
+        let rests = [self.resting.front(), self.resting_datagrams.front()];
+        if let Some(end) = rests.into_iter().flatten().map(|(end, _)| end).min() {
             wait = wait.at_most(end.saturating_duration_since(Instant::now()));
         }
         self.counts.cq_overflows += u64::from(self.kernel.overflowed());
-        self.datagrams.begin_turn();
         self.kernel.turn(match wait {
             Wait::No => None,
             Wait::For(wait) => Some(Some(wait)),
@@ -289,8 +280,8 @@ impl UringDriver {
     pub(super) fn next_event(&mut self) -> Option<Event<'_>> {
         self.spare.restore(&self.bell);
         self.take_back();
-        if let Some(key) = self.datagrams.next() {
-            return Some(Event::Datagrams { socket: DatagramKey(key) });
+        if let Some((key, to)) = self.datagrams.next_refusal() {
+            return Some(DatagramEvent::Refused { to }.at(key));
         }
         while let Some(completion) = self.kernel.next_completion() {
             let event = match completion.key {
@@ -317,15 +308,17 @@ impl UringDriver {
                     self.rung[index as usize].ring();
                     None
                 }
-                OpKey::Datagrams(slot) => {
-                    let found = completion.result;
-                    // A poll that failed says nothing, so look for everything.
-                    let answers = found < 0 || found & i32::from(libc::POLLERR) != 0;
-                    self.datagrams.mark_ready(slot, answers);
-                    let key = self.datagrams.next().map(DatagramKey);
-                    key.map(|socket| Event::Datagrams { socket })
-                }
-                // There was nothing left to cancel: the completion was on its way.
+                OpKey::Datagrams(slot) => match self.handle_datagrams(slot, completion) {
+                    Arrived::Datagrams(key, filled, received) => {
+                        let dropped = self.datagrams.newly_dropped(key, &received);
+                        let message = self.kernel.received(self.lent.insert(filled));
+                        let bytes = &message[message.len() - received.bytes..];
+                        let segment = received.segment;
+                        return Some(DatagramEvent::Received { bytes, segment, dropped }.at(key));
+                    }
+                    Arrived::Failed(key, error) => Some(DatagramEvent::Failed { error }.at(key)),
+                    Arrived::Nothing => None,
+                },
                 OpKey::Cancel => None,
             };
             if event.is_some() {
@@ -526,7 +519,7 @@ impl UringDriver {
     /// Starts receives that found no buffer, oldest first, and no more than there are buffers:
     /// the others would only fail again.
     fn feed_starved(&mut self) {
-        for _ in 0..self.starved.len().min(self.kernel.buffers()) {
+        for _ in 0..self.starved.len().min(self.kernel.stream_buffers()) {
             let Some(key) = self.starved.pop_front() else { return };
             let Some(connection) = self.streams.get_mut(key) else { continue };
             connection.receive = Receive::Idle;

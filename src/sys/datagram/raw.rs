@@ -3,17 +3,19 @@
 #![allow(unsafe_code)]
 
 use std::io::{self, IoSlice};
-use std::mem::{MaybeUninit, size_of};
+use std::mem::size_of;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
 use rustix::io::Errno;
 use socket2::{SockAddr, SockAddrStorage, Socket};
 
-/// Bytes of control data: enough for all that was asked for, aligned as the kernel wants it.
-const CONTROL_WORDS: usize = 32;
+use crate::sys::operation::empty_header;
 
-type Control = [u64; CONTROL_WORDS];
+/// Bytes of control data: enough for all that was asked for.
+pub(in crate::sys) const CONTROL_BYTES: usize = 256;
+
+type Control = [u8; CONTROL_BYTES];
 
 /// What one receive has brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +28,41 @@ pub struct Received {
     /// came as one counted once; wraps. 0 where it tells none.
     pub dropped: u32,
     /// There was more than the buffer took.
-    pub(super) is_cut: bool,
+    pub(in crate::sys) is_cut: bool,
+}
+
+impl Received {
+    /// What the control data of a receive says of its bytes.
+    pub(in crate::sys) fn new(bytes: usize, is_cut: bool, control: &[u8]) -> Self {
+        let mut received = Self { bytes, segment: bytes, dropped: 0, is_cut };
+        for (level, kind, data) in control_messages(control) {
+            let Some(value) = data.first_chunk().copied().map(u32::from_ne_bytes) else { continue };
+            match (level, kind) {
+                (libc::SOL_UDP, libc::UDP_GRO) => received.segment = value as usize,
+                (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => received.dropped = value,
+                _ => {}
+            }
+        }
+        received
+    }
+}
+
+/// Level, type and data of each message in the control data of a receive: see cmsg(3).
+fn control_messages(control: &[u8]) -> impl Iterator<Item = (i32, i32, &[u8])> {
+    const HEAD: usize = size_of::<libc::cmsghdr>();
+    let mut rest = control;
+    std::iter::from_fn(move || {
+        // A length of the platform's size, then two numbers.
+        let (head, _) = rest.split_at_checked(HEAD)?;
+        let (len, numbers) = head.split_first_chunk()?;
+        let len = usize::from_ne_bytes(*len);
+        let level = i32::from_ne_bytes(*numbers.first_chunk()?);
+        let kind = i32::from_ne_bytes(*numbers[4..].first_chunk()?);
+        let data = rest.get(HEAD..len)?;
+        let next = len.next_multiple_of(size_of::<usize>());
+        rest = rest.get(next..).unwrap_or_default();
+        Some((level, kind, data))
+    })
 }
 
 pub(super) fn set<T>(socket: &Socket, level: i32, name: i32, value: T) -> io::Result<()> {
@@ -55,36 +91,6 @@ pub(super) fn coalesce(socket: &Socket) -> io::Result<()> {
     set(socket, libc::SOL_UDP, libc::UDP_GRO, 1_i32)
 }
 
-fn empty_header() -> libc::msghdr {
-    // SAFETY: a message header is integers and pointers, for which all zeroes are valid; zero is
-    // "none" for each of its parts.
-    unsafe { MaybeUninit::zeroed().assume_init() }
-}
-
-/// Calls `each` with level, type and data of each control message in `header`.
-///
-/// # Safety
-///
-/// `header` must have been filled by a successful `recvmsg`, and its control buffer be alive.
-unsafe fn control_messages(header: &libc::msghdr, mut each: impl FnMut(i32, i32, &[u8])) {
-    // SAFETY: the header is valid, as the caller promises.
-    let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
-    while !next.is_null() {
-        // SAFETY: the kernel wrote a whole header there, aligned within the control buffer.
-        let message = unsafe { *next };
-        // SAFETY: as above; the data follows the header.
-        let data = unsafe { libc::CMSG_DATA(next) };
-        // SAFETY: the length of an empty message is that of its header.
-        let head = unsafe { libc::CMSG_LEN(0) } as usize;
-        let len = (message.cmsg_len as usize).saturating_sub(head);
-        // SAFETY: the kernel wrote `len` bytes of data there.
-        let data = unsafe { std::slice::from_raw_parts(data, len) };
-        each(message.cmsg_level, message.cmsg_type, data);
-        // SAFETY: `next` is a message of `header`.
-        next = unsafe { libc::CMSG_NXTHDR(header, next) };
-    }
-}
-
 fn receive_message(
     socket: &Socket,
     into: &mut [u8],
@@ -97,7 +103,7 @@ fn receive_message(
     header.msg_iov = &raw mut vector;
     header.msg_iovlen = 1;
     header.msg_control = control.as_mut_ptr().cast();
-    header.msg_controllen = size_of::<Control>() as _;
+    header.msg_controllen = CONTROL_BYTES as _;
     if let Some(name) = name {
         header.msg_namelen = name.size_of();
         header.msg_name = (&raw mut *name).cast();
@@ -114,44 +120,29 @@ fn receive_message(
 }
 
 pub(super) fn receive(socket: &Socket, into: &mut [u8]) -> io::Result<Received> {
-    let mut control = [0; CONTROL_WORDS];
+    let mut control = [0; CONTROL_BYTES];
     let (bytes, header) = receive_message(socket, into, 0, None, &mut control)?;
     let is_cut = header.msg_flags & libc::MSG_TRUNC != 0;
-    let mut received = Received { bytes, segment: bytes, dropped: 0, is_cut };
-    let read = |level: i32, kind: i32, data: &[u8]| {
-        let Some(value) = data.first_chunk().copied().map(u32::from_ne_bytes) else { return };
-        match (level, kind) {
-            (libc::SOL_UDP, libc::UDP_GRO) => received.segment = value as usize,
-            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => received.dropped = value,
-            _ => {}
-        }
-    };
-    // SAFETY: `recvmsg` has filled the header, and `control` is alive.
-    unsafe { control_messages(&header, read) };
-    Ok(received)
+    Ok(Received::new(bytes, is_cut, &control[..header.msg_controllen]))
 }
 
 /// Takes an answer to something that was sent: what it says, and where that was sent to.
 pub(super) fn next_error(socket: &Socket) -> io::Result<(Option<Errno>, Option<SocketAddr>)> {
-    let mut control = [0; CONTROL_WORDS];
+    let mut control = [0; CONTROL_BYTES];
     let mut name = SockAddrStorage::zeroed();
     // What was sent comes back, of which nothing is of interest.
     let (_, header) =
         receive_message(socket, &mut [0; 8], libc::MSG_ERRQUEUE, Some(&mut name), &mut control)?;
-    let mut errno = None;
-    let read = |level: i32, kind: i32, data: &[u8]| {
+    let mut messages = control_messages(&control[..header.msg_controllen]);
+    let errno = messages.find_map(|(level, kind, data)| {
         let is_error = matches!(
             (level, kind),
             (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
         );
         // An extended error begins with its number.
-        let number = data.first_chunk().copied().map(i32::from_ne_bytes);
-        if let Some(number) = number.filter(|number| is_error && (1..4096).contains(number)) {
-            errno = Some(Errno::from_raw_os_error(number));
-        }
-    };
-    // SAFETY: `recvmsg` has filled the header, and `control` is alive.
-    unsafe { control_messages(&header, read) };
+        let number = data.first_chunk().copied().map(i32::from_ne_bytes)?;
+        (is_error && (1..4096).contains(&number)).then(|| Errno::from_raw_os_error(number))
+    });
     // SAFETY: the kernel wrote an address of this length, or none, into zeroed storage.
     let address = unsafe { SockAddr::new(name, header.msg_namelen) };
     Ok((errno, address.as_socket()))

@@ -1,103 +1,115 @@
-//! The datagram sockets of a driver, and which of them may have something.
+//! The datagram sockets of a driver, and what both drivers have to know of them.
 
-use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 
-use super::{DatagramSocket, Received};
+use super::{DatagramSocket, Destination, Received};
 use crate::sys::table::{Key, Table};
 
-/// The datagram sockets of one driver.
+/// The datagram sockets of one driver, each with what the driver needs to know of it.
 #[derive(Debug)]
-pub(crate) struct Datagrams {
-    sockets: Table<Watched>,
-    /// Sockets that may have datagrams.
-    ready: VecDeque<Key>,
-    /// Of these, so many are yet to be reported in this turn.
-    unreported: usize,
-    /// Sockets that were read until nothing was left, to be waited for.
-    drained: Vec<Key>,
+pub(in crate::sys) struct Datagrams<S> {
+    pub(in crate::sys) sockets: Table<Attached<S>>,
+    /// Some socket may have answers to what was sent.
+    has_answers: bool,
 }
 
 #[derive(Debug)]
-struct Watched {
-    socket: DatagramSocket,
-    is_ready: bool,
+pub(in crate::sys) struct Attached<S> {
+    pub(in crate::sys) socket: DatagramSocket,
+    pub(in crate::sys) state: S,
+    /// The owner gave it up.
+    closing: bool,
+    /// What the kernel said last of how many packets it dropped.
+    dropped: u32,
 }
 
-impl Datagrams {
-    pub(crate) fn new() -> Self {
-        Self { sockets: Table::new(), ready: VecDeque::new(), unreported: 0, drained: Vec::new() }
+impl<S> Attached<S> {
+    pub(in crate::sys) fn is_closing(&self) -> bool {
+        self.closing
+    }
+}
+
+impl<S> Datagrams<S> {
+    pub(in crate::sys) fn new() -> Self {
+        Self { sockets: Table::new(), has_answers: false }
     }
 
-    /// Takes a socket, which may have datagrams.
-    pub(crate) fn insert(&mut self, socket: DatagramSocket) -> Key {
-        let key = self.sockets.insert(Watched { socket, is_ready: true });
-        self.ready.push_back(key);
-        key
+    pub(in crate::sys) fn insert(&mut self, socket: DatagramSocket, state: S) -> Key {
+        self.sockets.insert(Attached { socket, state, closing: false, dropped: 0 })
     }
 
-    pub(crate) fn remove(&mut self, key: Key) -> Option<DatagramSocket> {
-        self.sockets.remove(key).map(|watched| watched.socket)
+    /// A socket that its owner has not closed.
+    pub(in crate::sys) fn open_socket(&mut self, key: Key) -> Option<&mut Attached<S>> {
+        self.sockets.get_mut(key).filter(|attached| !attached.closing)
     }
 
-    pub(crate) fn get(&self, key: Key) -> Option<&DatagramSocket> {
-        self.sockets.get(key).map(|watched| &watched.socket)
+    /// Nothing more is sent from the socket or reported of it. Whether that is news.
+    pub(in crate::sys) fn begin_closing(&mut self, key: Key) -> bool {
+        self.open_socket(key)
+            .is_some_and(|attached| !std::mem::replace(&mut attached.closing, true))
     }
 
-    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut DatagramSocket> {
-        self.sockets.get_mut(key).map(|watched| &mut watched.socket)
+    /// Sends from a socket; from one that is closed, nothing.
+    pub(in crate::sys) fn send(
+        &mut self,
+        key: Key,
+        to: &Destination,
+        packets: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
+        let Some(attached) = self.open_socket(key) else { return Ok(0) };
+        let calls = attached.socket.send(to, packets);
+        let has_answers = attached.socket.has_answers();
+        self.has_answers |= has_answers;
+        calls
     }
 
-    /// The kernel says that there is something at the socket in `slot`, perhaps answers to what was
-    /// sent.
-    pub(crate) fn mark_ready(&mut self, slot: u32, has_answers: bool) {
-        let Some(key) = self.sockets.key_at(slot) else { return };
-        let Some(watched) = self.sockets.get_mut(key) else { return };
-        if has_answers {
-            watched.socket.note_answers();
+    /// Receives from a socket: see [`DatagramSocket::receive`].
+    pub(in crate::sys) fn receive(
+        &mut self,
+        key: Key,
+        into: &mut [u8],
+    ) -> io::Result<Option<Received>> {
+        let Some(attached) = self.open_socket(key) else { return Ok(None) };
+        let received = attached.socket.receive(into);
+        let has_answers = attached.socket.has_answers();
+        self.has_answers |= has_answers;
+        received
+    }
+
+    /// How many packets a socket has dropped since its last receive.
+    pub(in crate::sys) fn newly_dropped(&mut self, key: Key, received: &Received) -> u32 {
+        // A packet that came before any was dropped says nothing.
+        let (Some(attached), 1..) = (self.sockets.get_mut(key), received.dropped) else { return 0 };
+        received.dropped.wrapping_sub(std::mem::replace(&mut attached.dropped, received.dropped))
+    }
+
+    /// The kernel says that there may be answers to what a socket has sent.
+    pub(in crate::sys) fn note_answers(&mut self, key: Key) {
+        if let Some(attached) = self.sockets.get_mut(key) {
+            attached.socket.note_answers();
+            self.has_answers = true;
         }
-        if !std::mem::replace(&mut watched.is_ready, true) {
-            self.ready.push_back(key);
-            self.unreported += 1;
+    }
+
+    /// Whether there may be answers to what was sent.
+    pub(in crate::sys) fn has_answers(&self) -> bool {
+        self.has_answers
+    }
+
+    /// The next address that refused what was sent there.
+    pub(in crate::sys) fn next_refusal(&mut self) -> Option<(Key, SocketAddr)> {
+        if !self.has_answers {
+            return None;
         }
-    }
-
-    pub(crate) fn begin_turn(&mut self) {
-        self.unreported = self.ready.len();
-    }
-
-    /// Whether some socket may have datagrams.
-    pub(crate) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
-    }
-
-    /// The next socket to report.
-    pub(crate) fn next(&mut self) -> Option<Key> {
-        while self.unreported > 0 {
-            self.unreported -= 1;
-            let key = self.ready.pop_front()?;
-            if self.sockets.get(key).is_some_and(|watched| watched.is_ready) {
-                // Until it was read to the end.
-                self.ready.push_back(key);
-                return Some(key);
+        for (key, attached) in self.sockets.iter_mut() {
+            if !attached.closing
+                && let Some(to) = attached.socket.next_refusal()
+            {
+                return Some((key, to));
             }
         }
+        self.has_answers = false;
         None
-    }
-
-    /// Receives; notes when nothing is left.
-    pub(crate) fn receive(&mut self, key: Key, into: &mut [u8]) -> io::Result<Option<Received>> {
-        let Some(watched) = self.sockets.get_mut(key) else { return Ok(None) };
-        let received = watched.socket.receive(into)?;
-        if received.is_none() && std::mem::replace(&mut watched.is_ready, false) {
-            self.ready.retain(|ready| *ready != key);
-            self.drained.push(key);
-        }
-        Ok(received)
-    }
-
-    /// The next socket to be waited for.
-    pub(crate) fn next_drained(&mut self) -> Option<Key> {
-        self.drained.pop()
     }
 }

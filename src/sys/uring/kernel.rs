@@ -12,19 +12,29 @@ use std::time::{Duration, Instant};
 
 use io_uring::cqueue::{self, buffer_select, more};
 use io_uring::squeue::{Entry, Flags};
-use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Fd, RecvMsgOut, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, opcode};
 
-use super::buffers::{GROUP, ReceiveBuffers};
-use crate::sys::operation::{OpKey, SendMemory, SendShape};
+use super::buffers::{DATAGRAMS, ReceiveBuffers, STREAMS};
+use crate::base::limits::{DATAGRAM_BUFFERS, RECEIVE_BYTES};
+use crate::sys::datagram::{CONTROL_BYTES, RECEIVE_BYTES_MAX, Received};
+use crate::sys::operation::{self, OpKey, SendMemory, SendShape};
 
 /// One send is reported when all of it is written or it failed, not when a part is.
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 
+/// What the kernel writes in front of a received message.
+const MESSAGE_HEADER_BYTES: usize = 16;
+
+/// Room for whatever one receive of datagrams brings.
+const DATAGRAM_BUFFER_BYTES: usize = MESSAGE_HEADER_BYTES + CONTROL_BYTES + RECEIVE_BYTES_MAX;
+
 pub(super) struct Kernel {
     uring: IoUring,
-    /// Dropped only when no operation is in flight.
-    buffers: ManuallyDrop<ReceiveBuffers>,
+    /// By group. Dropped only when no operation is in flight.
+    buffers: ManuallyDrop<[ReceiveBuffers; 2]>,
+    /// How a datagram comes: without an address, with control data. Dropped likewise.
+    datagram_header: ManuallyDrop<Box<libc::msghdr>>,
     /// What the read of the bell's eventfd writes to. Dropped only when no operation is in flight.
     bell_reading: ManuallyDrop<Box<[u8; 8]>>,
     /// Requests that found the submission queue full, and the kernel unwilling to empty it.
@@ -51,18 +61,26 @@ pub(super) struct Completion {
 }
 
 impl Kernel {
-    /// Takes over a ring that was set up on this thread, without operations, and its buffers.
-    pub(super) fn new(uring: IoUring, buffers: ReceiveBuffers) -> Self {
-        Self {
+    /// Takes over a ring that was set up on this thread, without operations, and gives it at least
+    /// so many buffers for streams.
+    pub(super) fn new(uring: IoUring, stream_buffers: usize) -> io::Result<Self> {
+        let submitter = uring.submitter();
+        let streams = ReceiveBuffers::register(&submitter, STREAMS, stream_buffers, RECEIVE_BYTES)?;
+        let (count, bytes) = (DATAGRAM_BUFFERS, DATAGRAM_BUFFER_BYTES);
+        let datagrams = ReceiveBuffers::register(&submitter, DATAGRAMS, count, bytes)?;
+        let mut header = operation::empty_header();
+        header.msg_controllen = CONTROL_BYTES as _;
+        Ok(Self {
             no_iowait: uring.params().is_feature_no_iowait(),
             uring,
-            buffers: ManuallyDrop::new(buffers),
+            buffers: ManuallyDrop::new([streams, datagrams]),
+            datagram_header: ManuallyDrop::new(Box::new(header)),
             bell_reading: ManuallyDrop::new(Box::new([0; 8])),
             backlog: VecDeque::new(),
             in_flight: 0,
             enters: 0,
             enters_early: 0,
-        }
+        })
     }
 
     /// Starts accepting, many times.
@@ -80,7 +98,14 @@ impl Kernel {
 
     /// Starts receiving into the provided buffers, many times.
     pub(super) fn receive(&mut self, stream: BorrowedFd<'_>, key: OpKey) {
-        let receive = opcode::RecvMulti::new(Fd(stream.as_raw_fd()), GROUP);
+        let receive = opcode::RecvMulti::new(Fd(stream.as_raw_fd()), STREAMS);
+        self.submit_safe(receive.build(), key);
+    }
+
+    /// Starts receiving datagrams into the provided buffers, many times.
+    pub(super) fn receive_datagrams(&mut self, socket: BorrowedFd<'_>, key: OpKey) {
+        let header = &raw const **self.datagram_header;
+        let receive = opcode::RecvMsgMulti::new(Fd(socket.as_raw_fd()), header, DATAGRAMS);
         self.submit_safe(receive.build(), key);
     }
 
@@ -131,8 +156,8 @@ impl Kernel {
     }
 
     /// Queues a request whose memory is known to live long enough: none at all, the provided
-    /// buffers or the bell's reading, which live in `self` until nothing is in flight, or that of
-    /// a send, for which the caller of `send` answers.
+    /// buffers, the header of datagrams or the bell's reading, which live in `self` until nothing
+    /// is in flight, or that of a send, for which the caller of `send` answers.
     fn submit_safe(&mut self, entry: Entry, key: OpKey) {
         let entry = entry.user_data(key.encode());
         self.in_flight += usize::from(key.always_completes());
@@ -220,8 +245,9 @@ impl Kernel {
             self.in_flight -= 1;
         }
         let result = entry.result();
-        let filled = buffer_select(entry.flags())
-            .map(|buffer| Filled { buffer, len: usize::try_from(result).unwrap_or(0) });
+        let group = if matches!(key, OpKey::Datagrams(_)) { DATAGRAMS } else { STREAMS };
+        let len = usize::try_from(result).unwrap_or(0);
+        let filled = buffer_select(entry.flags()).map(|buffer| Filled { group, buffer, len });
         let accepted = (matches!(key, OpKey::Accept(_)) && result >= 0).then(|| {
             // SAFETY: the result of a successful accept is a new descriptor that nobody else knows
             // of, and each completion is taken from the queue once.
@@ -230,22 +256,33 @@ impl Kernel {
         Some(Completion { key, result, more, filled, accepted })
     }
 
-    /// Buffers there are in all.
-    pub(super) fn buffers(&self) -> usize {
-        self.buffers.count()
+    /// Buffers for streams there are in all.
+    pub(super) fn stream_buffers(&self) -> usize {
+        self.buffers[usize::from(STREAMS)].count()
     }
 
     /// The bytes that a receive has brought. Whoever asks must give the buffer back, once, when
     /// done with them.
     pub(super) fn received(&self, filled: &Filled) -> &[u8] {
+        let buffers = &self.buffers[usize::from(filled.group)];
         // SAFETY: `filled` was made from a completion, and giving it back consumes it, for which
         // the borrow of `self` must have ended.
-        unsafe { self.buffers.filled(filled.buffer, filled.len) }
+        unsafe { buffers.filled(filled.buffer, filled.len) }
+    }
+
+    /// What is to be known of the datagrams that a receive has brought, which are at the end of its
+    /// bytes.
+    pub(super) fn received_datagrams(&self, filled: &Filled) -> Received {
+        // What the kernel writes is never shorter than header and control data.
+        let parsed = RecvMsgOut::parse(self.received(filled), &self.datagram_header);
+        let parsed = parsed.expect("a received message has a header");
+        let bytes = parsed.payload_data().len();
+        Received::new(bytes, parsed.is_payload_truncated(), parsed.control_data())
     }
 
     /// Lets the kernel fill the buffer again.
     pub(super) fn give_back(&mut self, filled: Filled) {
-        self.buffers.give_back(filled.buffer);
+        self.buffers[usize::from(filled.group)].give_back(filled.buffer);
     }
 
     /// Cancels everything and waits until nothing is in flight, up to `patience`. Whether nothing
@@ -275,11 +312,14 @@ impl Drop for Kernel {
             return; // leaked: the kernel may still write there
         }
         // Bells hold the ring open beyond this, so its knowledge of the buffers must end here.
-        if self.uring.submitter().unregister_buf_ring(GROUP).is_err() {
+        let submitter = self.uring.submitter();
+        if self.buffers.iter().any(|buffers| buffers.unregister(&submitter).is_err()) {
             return;
         }
         // SAFETY: nothing is in flight and the kernel has forgotten the buffers; not used again.
         unsafe { ManuallyDrop::drop(&mut self.buffers) };
+        // SAFETY: nothing is in flight; not used again.
+        unsafe { ManuallyDrop::drop(&mut self.datagram_header) };
         // SAFETY: nothing is in flight; not used again.
         unsafe { ManuallyDrop::drop(&mut self.bell_reading) };
     }
@@ -297,6 +337,7 @@ impl fmt::Debug for Kernel {
 /// A buffer with received bytes, ours until it is given back.
 #[derive(Debug)]
 pub(super) struct Filled {
+    group: u16,
     buffer: u16,
     len: usize,
 }
