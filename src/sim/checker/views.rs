@@ -186,10 +186,16 @@ fn divides(
 }
 
 fn signalled(log: &Log<'_>, group: &GroupName, before: &View<'_>, now: &View<'_>) -> Verdict {
-    let ViewCause::Network { sets, own } = now.cause else { return Ok(()) };
+    let who = log.session;
+    let ViewCause::Network { sets, own } = now.cause else {
+        if now.signalled {
+            let detail = format!("{who}: a view of {group} behind the signal is no network view");
+            return fail(Property::G10, now, detail);
+        }
+        return Ok(());
+    };
     let lost = before.members.iter().any(|member| !sets[*own].contains(member));
     if lost && !now.signalled {
-        let who = log.session;
         let detail = format!("{who} lost members of {group} without the transitional signal");
         return fail(Property::G10, now, detail);
     }
