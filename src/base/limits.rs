@@ -128,6 +128,9 @@ pub const INCARNATION_MAX: u64 = (1 << 43) - 1;
 /// below 2^63, and grow by 2^20 with each ring, so that no daemon ever gets here.
 pub const RING_NUMBER_MAX: u64 = u64::MAX - (1 << 21);
 
+/// Segments of one cluster: as many as Spread's configuration takes.
+pub const SEGMENTS_MAX: usize = 20;
+
 /// Packets between the slowest daemon of a ring and the newest one: the receive window.
 ///
 /// At 1,400 bytes it is 11 MB, several turns of a 10 Gbit/s link; a map of it fits a datagram.

@@ -10,7 +10,7 @@ use std::{io, panic};
 
 use clap::Parser;
 use madrigal::base::{DaemonName, NameError};
-use madrigal::config::{Config, ConfigError, DriverChoice, LogFormat, LogLevel};
+use madrigal::config::{Config, ConfigError, DriverChoice, LogFormat, LogLevel, Who, reload};
 use madrigal::observe::log;
 use madrigal::runtime::{self, RunError, Running, StartError};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -38,7 +38,8 @@ again, SIGUSR1 logs the counters.
 Exit codes: 0 stopped as told, 1 could not start or go on, 2 bad arguments or configuration."
 )]
 struct Arguments {
-    /// The configuration, a TOML file
+    /// The configuration: a madrigal.toml, or a spread.conf, which is known by its name (*.conf) or
+    /// by what is in it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
@@ -63,7 +64,7 @@ impl Arguments {
     fn config(&self) -> Result<Config, ConfigError> {
         let default = Config::default();
         let mut config = match &self.config {
-            Some(path) => Config::load(path, self.name)?,
+            Some(path) => Config::load(path, self.name.map_or(Who::Local, Who::Named))?,
             None => Config { daemon: self.name.unwrap_or(default.daemon), ..default },
         };
         config.cores.driver = self.driver.unwrap_or(config.cores.driver);
@@ -92,6 +93,7 @@ fn main() -> ExitCode {
         }
     };
     if arguments.check {
+        config.notes.iter().for_each(|note| eprintln!("{}", note.brief()));
         print!("{config}");
         return ExitCode::SUCCESS;
     }
@@ -151,15 +153,15 @@ fn reload(arguments: &Arguments, config: &mut Config, running: &Running) {
         Ok(new) => new,
         Err(error) => return tracing::error!("the configuration stays as it was: {error}"),
     };
-    let keys = config.needs_restart(&new);
-    if !keys.is_empty() {
-        let keys = keys.join(", ");
-        return tracing::error!(keys, "the configuration stays as it was: that needs a restart");
+    let plan = reload::plan(config, &new);
+    if !plan.restart.is_empty() {
+        tracing::error!("the configuration stays as it was, as this needs a restart:");
+        return plan.restart.iter().for_each(|why| tracing::error!("{why}"));
     }
-    if new.cluster == config.cluster {
+    if plan.is_empty() {
         return tracing::info!("the configuration is the same");
     }
-    tracing::info!(cluster = ?new.cluster, "going over to another cluster");
+    plan.live.iter().for_each(|change| tracing::info!("{change}"));
     running.reload(new.cluster.clone());
     *config = new;
 }
@@ -192,6 +194,7 @@ fn announce(config: &Config) {
     for section in config.to_string().split("\n\n") {
         tracing::info!("configuration: {}", section.trim_end().replace('\n', "  "));
     }
+    config.notes.iter().for_each(|note| tracing::warn!("{}", note.brief()));
 }
 
 /// All counters on one line.

@@ -1,28 +1,38 @@
 //! The daemon's configuration: valid by construction, frozen once read.
 //!
-//! `file.rs` turns text into values with places, `check.rs` values into a [`Config`], `access.rs`
-//! reads the list of method IP, `text.rs` writes a configuration back as a file. All keys with
-//! their defaults and ranges: `docs/config.md`, which a test compares with the code.
+//! `file.rs` turns text into values with places, `check.rs` and `members.rs` values into a
+//! [`Config`], `access.rs` reads the list of method IP, `text.rs` writes a configuration back as a
+//! file. All keys with their defaults and ranges: `docs/config.md`, which a test compares with the
+//! code.
 
 mod access;
 mod check;
 mod cluster;
+mod convert;
 mod error;
 mod file;
+mod host;
+mod identity;
+mod members;
+pub mod reload;
+mod spread;
 mod text;
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::base::DaemonName;
-use crate::base::limits::{CONFIG_BYTES_MAX, SESSIONS_MAX};
+use crate::base::limits::SESSIONS_MAX;
 
 pub use access::{AccessList, Origin};
-pub use cluster::{Cluster, ClusterDaemon};
+pub use cluster::{Cluster, ClusterDaemon, Ring, Segment};
 pub use error::{ConfigError, Problem, Problems};
+pub use host::Who;
+pub use identity::{IDENTITY_BYTES_MAX, Identity};
+
+use host::{Host, NoHost, ThisHost};
 
 /// Everything that an operator decides about a daemon.
 ///
@@ -46,6 +56,8 @@ pub struct Config {
     pub memory: Memory,
     /// What is told on standard error.
     pub log: Log,
+    /// What the file says that has no effect here, and why; of a `spread.conf` only.
+    pub notes: Vec<Problem>,
 }
 
 /// Where clients connect. There is at least one place.
@@ -270,6 +282,7 @@ impl Default for Config {
             cores: Cores::default(),
             memory: Memory::default(),
             log: Log::default(),
+            notes: Vec::new(),
         }
     }
 }
@@ -335,69 +348,59 @@ impl Default for Log {
 impl Config {
     /// Reads and checks a file, and the access file that it names.
     ///
+    /// A file whose name ends in `.conf` is taken for one of Spread's, in `.toml` for one of ours;
+    /// of other files, those in which a line begins with `Spread_Segment` are Spread's.
+    ///
     /// # Errors
     ///
     /// [`ConfigError::Unreadable`] where a file cannot be read, [`ConfigError::Invalid`] with all
     /// that is wrong in it.
-    pub fn load(path: &Path, name: Option<DaemonName>) -> Result<Self, ConfigError> {
-        let text = read(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        let document = file::Document::parse(&text, path)?;
-        check::config(document, &Host { read: &read, is_local: &is_local, name })
+    pub fn load(path: &Path, who: Who) -> Result<Self, ConfigError> {
+        let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+        let bytes = ThisHost.read(path).map_err(unreadable)?;
+        // A comment in a `spread.conf` may be in any encoding; a name in it may not.
+        let text = String::from_utf8_lossy(&bytes);
+        if !spread::is_spread(path, &text) && str::from_utf8(&bytes).is_err() {
+            let why = "stream did not contain valid UTF-8";
+            return Err(unreadable(io::Error::new(io::ErrorKind::InvalidData, why)));
+        }
+        read(&text, path, &ThisHost, who)
     }
 
-    /// Checks `text` as if it were the content of `path`, and reads the access file that it names.
+    /// Checks `text` as if it were the content of `path`, and looks at nothing else: no other file
+    /// is there, no address is one of this host, and no name has an address.
     ///
     /// # Errors
     ///
     /// [`ConfigError::Invalid`] with all that is wrong in it.
-    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let document = file::Document::parse(text, path)?;
-        check::config(document, &Host { read: &read, is_local: &is_local, name: None })
+    pub fn parse(text: &str, path: &Path, who: Who) -> Result<Self, ConfigError> {
+        read(text, path, &NoHost, who)
     }
 }
 
 impl Config {
-    /// What of `new` a daemon cannot go over to while it runs, by the names of the keys. Daemons of
-    /// the cluster, its failure timeout and the size of datagrams change while clients stay.
-    pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
-        let mut keys = self.cluster.needs_restart(&new.cluster, self.daemon);
-        let (old, new) = (self.values(), new.values());
-        let others = |(name, _): &&(&'static str, String)| !name.starts_with("cluster.");
-        let differs = |value: &&(&'static str, String)| !new.contains(value);
-        keys.extend(old.iter().filter(others).filter(differs).map(|(name, _)| *name));
-        let is_new = |(name, _): &&(&'static str, String)| !old.iter().any(|(old, _)| old == name);
-        keys.extend(new.iter().filter(others).filter(is_new).map(|(name, _)| *name));
-        keys
+    /// Reads a `spread.conf`, whatever it is called, and writes a `madrigal.toml` that comes to the
+    /// same on every host of the cluster, with comments on what has no counterpart.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Config::load`].
+    pub fn convert(path: &Path) -> Result<String, ConfigError> {
+        let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+        let bytes = ThisHost.read(path).map_err(unreadable)?;
+        let text = String::from_utf8_lossy(&bytes);
+        Ok(convert::convert(&spread::read(&text, path, &ThisHost, Who::Anyone)?, path))
     }
 }
 
-/// What a configuration depends on besides its text.
-struct Host<'h> {
-    /// Reads a small file; a test's does not touch the disk.
-    read: &'h dyn Fn(&Path) -> io::Result<String>,
-    /// Whether an address is one of this host.
-    is_local: &'h dyn Fn(IpAddr) -> bool,
-    /// Which daemon this one is, if somebody says so.
-    name: Option<DaemonName>,
-}
-
-/// Whether the kernel lets a socket have the address.
-fn is_local(address: IpAddr) -> bool {
-    UdpSocket::bind((address, 0)).is_ok()
-}
-
-/// The text of a file of bounded length.
-fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let longest = CONFIG_BYTES_MAX as u64;
-    File::open(path)?.take(longest + 1).read_to_string(&mut text)?;
-    if text.len() > CONFIG_BYTES_MAX {
-        let why = format!("longer than {CONFIG_BYTES_MAX} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+fn read(text: &str, path: &Path, host: &dyn Host, who: Who) -> Result<Config, ConfigError> {
+    if spread::is_spread(path, text) {
+        return spread::read(text, path, host, who);
     }
-    Ok(text)
+    check::config(file::Document::parse(text, path)?, host, who)
 }
 
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;

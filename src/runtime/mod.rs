@@ -87,8 +87,7 @@ impl Running {
 
     /// Goes over to other daemons or another tuning of the cluster; clients stay. Returns at once.
     ///
-    /// The caller has asked [`Config::needs_restart`](crate::config::Config::needs_restart) whether
-    /// that is possible.
+    /// The caller has asked [`reload::plan`](crate::config::reload::plan) whether that is possible.
     pub fn reload(&self, cluster: Cluster) {
         self.shared.set_cluster(cluster, &self.bells);
     }

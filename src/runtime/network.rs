@@ -50,25 +50,22 @@ impl Plan {
     /// That of daemon `me`; none where it is the whole cluster.
     pub(super) fn new(cluster: &Cluster, me: DaemonName) -> Option<Self> {
         let place = |daemon: &ClusterDaemon| Place {
-            id: daemon.id(),
+            id: daemon.id,
             data: cluster.data(daemon),
             token: cluster.token(daemon),
         };
-        let is_me = |daemon: &&ClusterDaemon| daemon.name == me;
-        let own = cluster.daemons.iter().find(is_me).map(place)?;
-        let others = cluster.daemons.iter().filter(|daemon| !is_me(daemon));
-        let others: Vec<Place> = others.map(place).collect();
-        let group = cluster.multicast.map(|group| SocketAddr::new(group, cluster.port));
-        let everybody = match group {
-            Some(group) => vec![group],
-            None => others.iter().map(|place| place.data).collect(),
-        };
+        let own = cluster.daemon(me)?;
+        let segment = cluster.segment(own);
+        let others = || cluster.daemons.iter().filter(|daemon| daemon.name != me);
+        // One packet for the own segment if it has a group; multicasts do not reach the others.
+        let beyond = others().filter(|it| segment.multicast.is_none() || it.segment != own.segment);
+        let everybody = segment.group().into_iter().chain(beyond.map(|it| cluster.data(it)));
         Some(Self {
-            me: own,
-            others,
-            joins: group.into_iter().collect(),
-            everybody,
-            hops: cluster.hops,
+            me: place(own),
+            others: others().map(place).collect(),
+            joins: segment.group().into_iter().collect(),
+            everybody: everybody.collect(),
+            hops: segment.hops,
             receive_bytes: cluster.receive_bytes,
         })
     }

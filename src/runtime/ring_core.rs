@@ -27,20 +27,29 @@ pub(super) struct RingCore {
 
 /// What the protocol layer must know of a cluster.
 fn setup(cluster: &Cluster, me: DaemonName) -> Setup {
-    let own = Daemon { id: DaemonId::from_name(me.as_str()), name: me };
+    let own = cluster.daemon(me).map_or_else(|| DaemonId::from_name(me.as_str()), |me| me.id);
     let daemons = match &cluster.daemons[..] {
-        [] => vec![own],
-        all => all.iter().map(|daemon| Daemon { id: daemon.id(), name: daemon.name }).collect(),
+        [] => vec![Daemon { id: own, name: me }],
+        all => all.iter().map(|daemon| Daemon { id: daemon.id, name: daemon.name }).collect(),
     };
+    let ring = &cluster.ring;
     Setup {
         daemons,
-        me: own.id,
-        cluster: cluster.identity(),
+        me: own,
+        cluster: cluster.identity().hash,
         incarnation: Clock.wall_millis(),
         seed: RandomState::new().hash_one(()),
         options: Options {
             failure_timeout: cluster.failure_timeout,
+            token_repeat: ring.token_repeat,
+            reorder_allowance: ring.reorder_allowance,
+            notice_interval: ring.notice_interval,
             datagram_bytes: cluster.datagram_bytes,
+            global_window_bytes: ring.global_window_bytes,
+            personal_window_bytes: ring.personal_window_bytes,
+            accelerated_window_bytes: ring.accelerated_window_bytes,
+            window_packets: ring.window_packets,
+            backlog_bytes: ring.backlog_bytes,
             ..Options::default()
         },
     }

@@ -291,7 +291,7 @@ fn rules(auth: &config::Auth) -> session::Auth {
 
 /// Tells of daemons by name.
 fn teller(config: &Config) -> Teller {
-    Teller::new(config.cluster.daemons.iter().map(|daemon| (daemon.id(), daemon.name)).collect())
+    Teller::new(config.cluster.daemons.iter().map(|daemon| (daemon.id, daemon.name)).collect())
 }
 
 fn pool(config: &Config) -> Pool {

@@ -1,7 +1,5 @@
 //! Daemons in one thread and virtual time: an event queue, and what each event does.
 
-mod output;
-
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
@@ -10,32 +8,31 @@ use crate::base::buffer::HeapBuffer;
 use crate::base::{DaemonId, Instant, PrivateGroup, RingId, Service};
 
 use super::checker::trace::{
-    Content, DaemonEvent, DaemonLog, Ending, Entry, Life, MessageId, Place, SessionEvent,
-    SessionLog, Trace,
+    DaemonEvent, DaemonLog, Ending, Entry, MessageId, Place, SessionEvent, Trace,
 };
 use super::clients::daemon_name;
-use super::core::{Channel, Core, Output, Placement, Setup, Transmit, Tuning};
+use super::core::{Channel, Core, Output, Setup, Transmit, Tuning};
 pub use super::due::Action;
 use super::due::{Due, Happening};
 use super::host::Host;
 use super::network::{Network, Route, Weather};
-use super::payload::{content, message_of, payload};
+use super::payload::{content, payload};
 use super::rng::Rng;
 use super::timeline::{Note, Timeline};
 use super::workload::Workload;
 
 /// The cluster.
 pub struct Cluster<C> {
-    now: Instant,
+    pub(super) now: Instant,
     queue: BinaryHeap<Reverse<Due>>,
     order: u64,
     /// The order at the moment when faults stopped.
     calmed: u64,
-    hosts: Vec<Host<C>>,
+    pub(super) hosts: Vec<Host<C>>,
     /// The network between the daemons.
     pub network: Network,
-    trace: Trace,
-    step: u64,
+    pub(super) trace: Trace,
+    pub(super) step: u64,
     rng: Rng,
     traps: Vec<Action>,
     tuning: Tuning,
@@ -43,9 +40,9 @@ pub struct Cluster<C> {
     run: u64,
     /// Messages whose payload does not tell which they are: which each place has, and where in the
     /// trace it was accepted, until its content is known.
-    places: BTreeMap<Place, (MessageId, Option<(usize, usize)>)>,
+    pub(super) places: BTreeMap<Place, (MessageId, Option<(usize, usize)>)>,
     /// The logs of sessions that have not ended.
-    sessions: BTreeMap<PrivateGroup, usize>,
+    pub(super) sessions: BTreeMap<PrivateGroup, usize>,
     timeline: Timeline,
     /// Events in a row without time passing, to find a core that wants to be called at once
     /// for ever.
@@ -280,7 +277,7 @@ impl<C: Core> Cluster<C> {
         self.queue.push(Reverse(Due { at: at.max(self.now), order: self.order, what }));
     }
 
-    fn log(&mut self, host: usize, event: DaemonEvent) {
+    pub(super) fn log(&mut self, host: usize, event: DaemonEvent) {
         self.step += 1;
         let entry = Entry { step: self.step, at: self.now, event };
         self.trace.daemons[self.hosts[host].log].entries.push(entry);
@@ -380,7 +377,7 @@ impl<C: Core> Cluster<C> {
     }
 
     /// A daemon that has gone over to another configuration file is another one to the others.
-    fn reborn(&mut self, host: usize) {
+    pub(super) fn reborn(&mut self, host: usize) {
         self.log(host, DaemonEvent::Stop);
         let this = &mut self.hosts[host];
         this.life.incarnation += 1;
@@ -508,6 +505,94 @@ impl<C: Core> Cluster<C> {
             if !self.submit(host, service, len) {
                 break;
             }
+        }
+    }
+
+    /// Takes all outputs of a core, as a daemon does after each input.
+    fn drain(&mut self, host: usize) {
+        let mut cut = false;
+        loop {
+            self.spring_traps(host);
+            let Some(core) = &mut self.hosts[host].core else { return };
+            if let Some(transmit) = core.poll_transmit() {
+                for placement in &transmit.places {
+                    self.placed(host, placement);
+                }
+                cut = cut || self.network.cuts_tail();
+                if !cut {
+                    self.transmit(host, &transmit);
+                }
+            } else if let Some(output) = core.poll_output() {
+                self.output(host, output);
+            } else {
+                break;
+            }
+        }
+        self.rearm(host);
+    }
+
+    /// Does what is to happen in a certain state of the daemon on `host`, once it is there.
+    fn spring_traps(&mut self, host: usize) {
+        let Some(core) = &self.hosts[host].core else { return };
+        let state = core.state();
+        if self.hosts[host].state == state {
+            return;
+        }
+        self.hosts[host].state = state;
+        self.timeline.note(self.step, self.now, Some(host), || Note::State(state));
+        let sprung = self.traps.iter().position(|trap| match trap {
+            Action::CrashIn(whom, wanted) => {
+                *wanted == state && whom.is_none_or(|whom| whom == host)
+            }
+            Action::PartitionIn(_, wanted) => *wanted == state,
+            _ => false,
+        });
+        match sprung.map(|index| self.traps.remove(index)) {
+            Some(Action::PartitionIn(parts, _)) => self.act(Action::Partition(parts)),
+            // Not at once: somewhere in what the state begins with.
+            Some(_) if self.rng.chance(300) => self.act(Action::Crash(host)),
+            Some(_) => {
+                let at = self.now + Duration::from_nanos(self.rng.below(300_000));
+                self.schedule(at, Action::Crash(host));
+            }
+            None => {}
+        }
+    }
+
+    fn transmit(&mut self, from: usize, transmit: &Transmit) {
+        let sender = self.hosts[from].life.daemon;
+        self.timeline.note(self.step, self.now, Some(from), || {
+            Note::Transmit(transmit.to, transmit.channel, transmit.bytes.as_ref().len())
+        });
+        if self.hosts[from].cluster != STRANGER {
+            self.network.record(transmit.channel, &transmit.bytes);
+        }
+        for to in 0..self.hosts.len() {
+            let receiver = self.hosts[to].life.daemon;
+            if transmit.to.is_some_and(|only| only != receiver) || receiver == sender {
+                continue;
+            }
+            let multicast = transmit.to.is_none();
+            let route = Route { from, to, channel: transmit.channel, multicast };
+            self.refuse(route, receiver);
+            for arrival in self.network.carry(self.now, route, &transmit.bytes) {
+                // The kernel's checksum finds what is not intact; what it may miss is for keys.
+                let (channel, bytes) = (route.channel, arrival.bytes);
+                if arrival.intact || !C::is_packet(channel, bytes.as_ref()) {
+                    self.push(arrival.at, Happening::Arrive { to, channel, bytes });
+                }
+            }
+        }
+    }
+
+    /// A machine that is up and has no daemon says so to those who send to it alone.
+    fn refuse(&mut self, route: Route, receiver: DaemonId) {
+        let gone = self.hosts[route.to].core.is_none();
+        let hears = self.network.hears(route.from, route.to);
+        let both = hears && self.network.hears(route.to, route.from);
+        if gone && both && !route.multicast && !self.rng.chance(200) {
+            let at = self.now + Duration::from_nanos(self.network.weather.latency_ns.0 * 2);
+            self.push(at, Happening::Unreachable { host: route.from, daemon: receiver });
         }
     }
 }

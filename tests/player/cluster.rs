@@ -2,6 +2,8 @@
 //! what each daemon sends is compared field by field.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
+use std::time::Duration;
 
 use madrigal::base::GroupId;
 use madrigal::wire::session::frame::parse_hint;
@@ -11,20 +13,29 @@ use super::script::{Action, Step};
 use crate::lab::Lab;
 use crate::support::{Client, Frame};
 
+/// How much longer a daemon stands still, once the others have seen it go.
+const STOPPED: Duration = Duration::from_secs(1);
+
 /// Replays all steps; the first difference is the error. The daemons have formed a ring.
 pub(crate) fn replay(lab: &Lab, steps: &[Step]) -> Result<(), String> {
-    let mut player = Player { lab, clients: BTreeMap::new(), ids: Ids::default() };
+    let mut player =
+        Player { lab, clients: BTreeMap::new(), ids: Ids::default(), early: BTreeMap::new() };
     for step in steps {
         let told = |what| format!("line {}, connection {}: {what}", step.line, step.conn);
         player.perform(step).map_err(told)?;
     }
-    Ok(())
+    match player.early.into_values().flatten().next() {
+        Some(frame) => Err(format!("came, too: {frame:?}")),
+        None => Ok(()),
+    }
 }
 
 struct Player<'l> {
     lab: &'l Lab,
     clients: BTreeMap<String, Client>,
     ids: Ids,
+    /// Views that came before their turn, by connection.
+    early: BTreeMap<String, Vec<Frame>>,
 }
 
 impl Player<'_> {
@@ -46,6 +57,10 @@ impl Player<'_> {
                 let got = got.ok_or_else(|| format!("nothing came\n  recorded {recorded:?}"))?;
                 self.ids.compare(&recorded, &got)?;
             }
+            Action::ExpectMerge(bytes) => {
+                let recorded = Frame::from_bytes(bytes.clone());
+                self.expect_merge(&step.conn, &recorded)?;
+            }
             Action::Close | Action::ExpectEnd => {
                 let client = self.client(&step.conn);
                 if step.action == Action::Close {
@@ -57,6 +72,46 @@ impl Player<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Takes views until the group's has all the recorded members. Those on the way have some of
+    /// them; those of other groups are kept, as what merges when decides about their order.
+    fn expect_merge(&mut self, conn: &str, recorded: &Frame) -> Result<(), String> {
+        let kept = self.early.remove(conn).unwrap_or_default();
+        let mut early = Vec::new();
+        let mut found = None;
+        for got in kept {
+            if found.is_none() && is_whole(recorded, &got) {
+                found = Some(got)
+            } else {
+                early.push(got)
+            }
+        }
+        while found.is_none() {
+            let got = self.client(conn).try_receive();
+            let got = got.ok_or_else(|| format!("nothing came\n  recorded {recorded:?}"))?;
+            if got.kind() != recorded.kind() {
+                return Err(format!("\n  recorded {recorded:?}\n  got      {got:?}"));
+            }
+            if is_whole(recorded, &got) {
+                found = Some(got);
+            } else if !is_step(recorded, &got) {
+                early.push(got);
+            }
+        }
+        self.early.insert(conn.to_owned(), early);
+        let got = found.expect("the loop ends with one");
+        // Who has merged before comes together now.
+        let (theirs, ours) = (sets(recorded), sets(&got));
+        let comes_from = |set: &Vec<String>| {
+            let parts = theirs.iter().filter(|part| part.iter().all(|name| set.contains(name)));
+            parts.flatten().collect::<BTreeSet<_>>() == set.iter().collect()
+        };
+        let is_own = own_set(&got) >= own_set(recorded) || ours.len() < theirs.len();
+        if ours.iter().all(comes_from) && is_own {
+            return Ok(());
+        }
+        Err(format!("\n  recorded {recorded:?}\n  got      {got:?}"))
     }
 
     /// The client of this label, which begins as the name of its daemon ends.
@@ -73,7 +128,11 @@ impl Player<'_> {
     fn act(&self, text: &str) {
         match text.split_once(' ') {
             Some(("SIGSTOP", host)) => self.lab.run(&["pause", host]),
-            Some(("SIGCONT", host)) => self.lab.run(&["resume", host]),
+            Some(("SIGCONT", host)) => {
+                // The recorded one had stood for seconds: the others had got over its loss.
+                thread::park_timeout(STOPPED);
+                self.lab.run(&["resume", host]);
+            }
             Some(("SIGKILL", host)) => self.lab.run(&["kill", host]),
             Some(("SIGTERM", host)) => self.lab.run(&["stop", host]),
             _ if text == "partition heals" => self.lab.run(&["heal"]),
@@ -92,6 +151,17 @@ impl Player<'_> {
             ),
         }
     }
+}
+
+/// Whether it is the view of the group with all the recorded members.
+fn is_whole(recorded: &Frame, got: &Frame) -> bool {
+    recorded.name() == got.name() && recorded.names() == got.names()
+}
+
+/// Whether it is a view of the group with some of the recorded members.
+fn is_step(recorded: &Frame, got: &Frame) -> bool {
+    let all = recorded.names();
+    recorded.name() == got.name() && got.names().iter().all(|name| all.contains(name))
 }
 
 /// Ids of views: which of ours stands for which recorded one. Clients compare them for equality, so

@@ -11,7 +11,7 @@ mod root;
 use std::path::{Path, PathBuf};
 
 use madrigal::base::{DaemonName, NameError};
-use madrigal::config::Config;
+use madrigal::config::{Config, Who};
 
 use crate::failure::{Failure, Result, failed, usage};
 use crate::output::Output;
@@ -80,7 +80,8 @@ impl Preset {
 
     fn config(self) -> Config {
         let (name, text) = self.file();
-        Config::parse(text, Path::new(name)).expect("each preset is a valid configuration")
+        Config::parse(text, Path::new(name), Who::Anyone)
+            .expect("each preset is a valid configuration")
     }
 }
 
@@ -92,7 +93,8 @@ fn daemon_name(text: &str) -> std::result::Result<DaemonName, NameError> {
 pub(crate) fn run(args: &Args) -> Result {
     let (purpose, config) = match &args.config {
         Some(path) => {
-            let config = Config::load(path, args.name).map_err(|error| usage(error.to_string()))?;
+            let config = Config::load(path, args.name.map_or(Who::Anyone, Who::Named))
+                .map_err(|error| usage(error.to_string()))?;
             (path.display().to_string(), config)
         }
         None => (args.preset.file().0.to_owned(), args.preset.config()),

@@ -187,7 +187,8 @@ mod tests {
     use crate::doctor::facts::Cpus;
 
     fn config(text: &str) -> Config {
-        Config::parse(text, std::path::Path::new("test.toml")).unwrap()
+        let path = std::path::Path::new("test.toml");
+        Config::parse(text, path, madrigal::config::Who::Anyone).unwrap()
     }
 
     fn spin() -> Config {

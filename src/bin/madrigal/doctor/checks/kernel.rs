@@ -191,7 +191,8 @@ mod tests {
     use crate::doctor::facts::{Kernel, Memory, Process};
 
     fn config(text: &str) -> Config {
-        Config::parse(text, std::path::Path::new("test.toml")).unwrap()
+        let path = std::path::Path::new("test.toml");
+        Config::parse(text, path, madrigal::config::Who::Anyone).unwrap()
     }
 
     /// Verdict and advice of a check.

@@ -1,6 +1,6 @@
 //! What lies between this daemon and the others of its cluster.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use madrigal::base::limits::PEER_DATAGRAM_BYTES_MIN;
 use madrigal::config::{Config, Idle};
@@ -50,7 +50,7 @@ pub(super) fn interface(facts: &Facts, config: &Config) -> Finding {
     if interface.is_up() == Some(false) {
         return Finding::stop(format!("{name} is down")).mend(format!("ip link set {name} up"));
     }
-    let Some(group) = config.cluster.multicast else {
+    let Some(group) = group(config) else {
         return Finding::fine(format!("{name}, one copy to each daemon"));
     };
     if interface.has_multicast() == Some(false) {
@@ -66,6 +66,14 @@ pub(super) fn interface(facts: &Facts, config: &Config) -> Finding {
         Some(_) => format!("{name}, {group} is routed there"),
         None => format!("{name}, named by the daemon; {group} has no route"),
     })
+}
+
+/// The multicast group of this daemon's segment; the one that it would have, if it is alone.
+fn group(config: &Config) -> Option<IpAddr> {
+    match config.cluster.daemon(config.daemon) {
+        Some(own) => config.cluster.segment(own).multicast,
+        None => Some(Ipv4Addr::new(239, 77, 68, 71).into()),
+    }
 }
 
 pub(super) fn mtu(facts: &Facts, config: &Config) -> Finding {
@@ -155,7 +163,7 @@ pub(super) fn bridge(facts: &Facts, config: &Config) -> Finding {
     let name = &interface.name;
     match interface.bridge {
         None => Finding::fine(format!("{name} is none")),
-        Some(bridge) if config.cluster.multicast.is_none() || !bridge.is_snooping => {
+        Some(bridge) if group(config).is_none() || !bridge.is_snooping => {
             Finding::fine(format!("{name} floods multicast"))
         }
         Some(bridge) if bridge.is_querier => Finding::fine(format!("{name} asks who wants it")),

@@ -10,7 +10,8 @@ const NETWORK_10: &str = "eth1\t0000000A\t00000000\t1\t0\t0\t0\t000000FF\t0\t0\t
 const HOST_10_0_0_2: &str = "eth0\t0200000A\t00000000\t5\t0\t0\t0\tFFFFFFFF\t0\t0\t0\n";
 
 fn config(text: &str) -> Config {
-    Config::parse(text, std::path::Path::new("test.toml")).unwrap()
+    let path = std::path::Path::new("test.toml");
+    Config::parse(text, path, madrigal::config::Who::Anyone).unwrap()
 }
 
 /// A daemon at 10.0.0.1 and another at 10.0.0.2, with more lines of the file.
