@@ -117,6 +117,7 @@ fn every_subcommand_explains_itself() {
         &["bench", "latency"],
         &["bench", "throughput"],
         &["bench", "yardstick"],
+        &["doctor"],
     ] {
         let help = text(&run(&[subcommand, &["--help"]].concat()));
         assert!(help.contains("Usage: madrigal"), "{help}");

@@ -26,8 +26,8 @@ Examples:
   madrigal doctor --preset lowest-latency     and for one with a CPU of its own?
   sudo madrigal doctor --config /etc/madrigal/madrigal.toml --pid $(pidof madrigald)
 
-Exit codes: 0 all is well, 1 there are warnings or the host could not be looked at,
-2 something stops the daemon, or the arguments are wrong. Notes alone are well.";
+Exit codes: 0 all is well (there may be notes), 1 there are warnings, or there is nothing to look
+at, 2 something stops the daemon, or the arguments or the configuration are wrong.";
 
 /// What to look at.
 #[derive(clap::Args)]

@@ -111,10 +111,11 @@ const fn cluster(
 }
 
 /// Everything that is looked at, in the order in which it is told.
-pub(crate) const CHECKS: [Check; 24] = [
+pub(crate) const CHECKS: [Check; 25] = [
     local("io_uring", "it takes and hands over all of a turn in one system call", kernel::uring),
     local("locked memory", "the queues of io_uring count as locked memory", kernel::locked),
     local("descriptors", "each session needs one", kernel::descriptors),
+    local("mappings", "each session with shared memory needs one", kernel::mappings),
     local("memory", "beyond it the kernel ends processes", kernel::memory),
     local("huge pages", "making them stops a thread for milliseconds", kernel::huge_pages),
     local("backlog", "clients that connect at once wait there, or are refused", kernel::backlog),

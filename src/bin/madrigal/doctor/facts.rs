@@ -9,8 +9,6 @@ use madrigal::base::limits::{RECEIVE_BUFFERS, RING_ENTRIES};
 use madrigal::sys::driver::{Choice, Driver, OpenError, Options};
 
 pub(crate) use cpus::Cpus;
-#[cfg(test)]
-pub(crate) use network::Bridge;
 pub(crate) use network::{Interface, Network};
 
 use super::root::Root;
@@ -36,6 +34,8 @@ pub(crate) struct Kernel {
     /// 0: everybody may use io_uring, 1: the privileged, 2: nobody.
     pub(crate) uring_disabled: Option<u64>,
     pub(crate) somaxconn: Option<u64>,
+    /// Pieces of memory that a process may have mapped.
+    pub(crate) mappings_max: Option<u64>,
     pub(crate) clock: Option<String>,
     pub(crate) clocks: Vec<String>,
 }
@@ -100,6 +100,7 @@ fn kernel(root: &Root) -> Kernel {
         release: root.line("proc/sys/kernel/osrelease"),
         uring_disabled: root.number("proc/sys/kernel/io_uring_disabled"),
         somaxconn: root.number("proc/sys/net/core/somaxconn"),
+        mappings_max: root.number("proc/sys/vm/max_map_count"),
         clock: root.line(&format!("{clocks}/current_clocksource")),
         clocks: available.split_whitespace().map(str::to_owned).collect(),
     }

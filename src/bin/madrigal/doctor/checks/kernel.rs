@@ -12,6 +12,9 @@ const KERNEL_MIN: (u32, u32) = (6, 1);
 /// Memory of the queues of one core, rounded up: 1,024 requests and 8,192 completions.
 const URING_BYTES: u64 = 512 * 1024;
 
+/// Mappings of the program itself, its threads and its pool, rounded up.
+const MAPPINGS_RESERVED: u64 = 8 * 1024;
+
 /// What the daemon asks the kernel for, for each listener.
 const BACKLOG: u64 = 4096;
 
@@ -93,6 +96,22 @@ pub(super) fn descriptors(facts: &Facts, config: &Config) -> Finding {
             "LimitNOFILE={0} in the systemd unit, or ulimit -n {0}",
             (wanted + reserved).next_power_of_two()
         )),
+    }
+}
+
+pub(super) fn mappings(facts: &Facts, config: &Config) -> Finding {
+    if config.listen.shared_memory.is_none() {
+        return Finding::fine("not needed: listen.shared_memory is false");
+    }
+    let wanted = config.sessions.max as u64 + MAPPINGS_RESERVED;
+    match facts.kernel.mappings_max {
+        None => Finding::unknown("vm.max_map_count"),
+        Some(most) if most >= wanted => Finding::fine(most.to_string()),
+        Some(most) => Finding::warning(format!(
+            "{most}, sessions.max is {}; those that find none use the Unix socket",
+            config.sessions.max
+        ))
+        .mend(format!("sysctl -w vm.max_map_count={}", wanted.next_power_of_two())),
     }
 }
 
@@ -253,6 +272,18 @@ mod tests {
         assert_eq!(descriptors(&of(Some(0)), &config).verdict, Warning);
         assert_eq!(descriptors(&of(Some(u64::MAX)), &config).verdict, Fine);
         assert_eq!(descriptors(&of(None), &config).verdict, Note);
+    }
+
+    #[test]
+    fn mappings_must_do_for_all_sessions() {
+        let of = |mappings_max| with_kernel(Kernel { mappings_max, ..Kernel::default() });
+        assert_eq!(mappings(&of(Some(65_530)), &config("")).verdict, Fine);
+        let many = config("sessions.max = 100000");
+        let finding = mappings(&of(Some(65_530)), &many);
+        assert_eq!(told(&finding), (Warning, "sysctl -w vm.max_map_count=131072"));
+        let sockets = config("sessions.max = 100000\nlisten.shared_memory = false");
+        assert_eq!(mappings(&of(Some(65_530)), &sockets).verdict, Fine);
+        assert_eq!(mappings(&of(None), &many).verdict, Note);
     }
 
     #[test]

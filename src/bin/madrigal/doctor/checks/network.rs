@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use madrigal::base::limits::PEER_DATAGRAM_BYTES_MIN;
 use madrigal::config::{Config, Idle};
 
 use super::Finding;
@@ -86,11 +87,13 @@ pub(super) fn mtu(facts: &Facts, config: &Config) -> Finding {
     let (name, packet) = (&interface.name, config.cluster.datagram_bytes as u64 + headers);
     if packet > mtu {
         let found = format!("{mtu} on {name}, packets have up to {packet} bytes");
-        return Finding::warning(found).mend(format!(
-            "ip link set {name} mtu {packet} on all hosts, or cluster.datagram_bytes = {} on all \
-             daemons",
-            mtu.saturating_sub(headers)
-        ));
+        let larger = format!("ip link set {name} mtu {packet} on all hosts");
+        let fits = mtu.saturating_sub(headers);
+        return Finding::warning(found).mend(if fits >= PEER_DATAGRAM_BYTES_MIN as u64 {
+            format!("{larger}, or cluster.datagram_bytes = {fits} on all daemons")
+        } else {
+            larger
+        });
     }
     if mtu >= packet * 2 {
         return Finding::note(format!("{mtu} on {name}, packets have only {packet} bytes")).mend(

@@ -1,6 +1,6 @@
 use super::super::Verdict::{Fine, Note, Stop, Warning};
 use super::*;
-use crate::doctor::facts::{Bridge, Cpus, Facts};
+use crate::doctor::facts::{Cpus, Facts};
 use crate::doctor::tests::tree;
 
 const HEAD: &str =
@@ -70,6 +70,8 @@ fn packets_must_fit_the_mtu_and_may_use_it() {
     let finding = told("1450", &cluster(""));
     assert_eq!(finding.verdict, Warning);
     assert!(finding.mend.unwrap().contains("cluster.datagram_bytes = 1422"));
+    // Packets cannot be made so small.
+    assert_eq!(told("1400", &cluster("")).mend.unwrap(), "ip link set eth1 mtu 1500 on all hosts");
     let finding = told("9000", &cluster(""));
     assert_eq!(finding.verdict, Note);
     assert!(finding.mend.unwrap().contains("cluster.datagram_bytes = 8972"));
@@ -126,21 +128,18 @@ fn strict_filter_matters_where_a_route_leads_elsewhere() {
 
 #[test]
 fn bridge_that_snoops_must_ask() {
-    let of = |bridge| {
-        let mut facts = host(&[]);
-        for interface in &mut facts.network.interfaces {
-            interface.bridge = bridge;
-        }
-        facts
+    let of = |snooping: &'static str, querier: &'static str| {
+        host(&[
+            ("sys/class/net/eth1/bridge/multicast_snooping", snooping),
+            ("sys/class/net/eth1/bridge/multicast_querier", querier),
+        ])
     };
-    let snooping = Bridge { is_snooping: true, is_querier: false };
-    assert_eq!(bridge(&of(None), &cluster("")).verdict, Fine);
-    assert_eq!(bridge(&of(Some(snooping)), &cluster("")).verdict, Warning);
+    assert_eq!(bridge(&host(&[]), &cluster("")).verdict, Fine);
+    assert_eq!(bridge(&of("1", "0"), &cluster("")).verdict, Warning);
     let unicast = cluster("cluster.multicast = \"none\"");
-    assert_eq!(bridge(&of(Some(snooping)), &unicast).verdict, Fine);
-    assert_eq!(bridge(&of(Some(Bridge::default())), &cluster("")).verdict, Fine);
-    let asking = Bridge { is_querier: true, ..snooping };
-    assert_eq!(bridge(&of(Some(asking)), &cluster("")).verdict, Fine);
+    assert_eq!(bridge(&of("1", "0"), &unicast).verdict, Fine);
+    assert_eq!(bridge(&of("0", "0"), &cluster("")).verdict, Fine);
+    assert_eq!(bridge(&of("1", "1"), &cluster("")).verdict, Fine);
 }
 
 #[test]
