@@ -38,7 +38,8 @@ again, SIGUSR1 logs the counters.
 Exit codes: 0 stopped as told, 1 could not start or go on, 2 bad arguments or configuration."
 )]
 struct Arguments {
-    /// The configuration, a TOML file
+    /// The configuration: a madrigal.toml, or a spread.conf, which is known by its name (*.conf) or
+    /// by what is in it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
@@ -92,6 +93,7 @@ fn main() -> ExitCode {
         }
     };
     if arguments.check {
+        config.notes.iter().for_each(|note| eprintln!("{}", note.brief()));
         print!("{config}");
         return ExitCode::SUCCESS;
     }
@@ -192,6 +194,7 @@ fn announce(config: &Config) {
     for section in config.to_string().split("\n\n") {
         tracing::info!("configuration: {}", section.trim_end().replace('\n', "  "));
     }
+    config.notes.iter().for_each(|note| tracing::warn!("{}", note.brief()));
 }
 
 /// All counters on one line.

@@ -169,28 +169,28 @@ impl Cluster {
         Identity::of(self)
     }
 
-    /// What cannot be with these daemons and segments, if anything.
-    pub(super) fn conflict(&self) -> Option<String> {
-        for (index, daemon) in self.daemons.iter().enumerate() {
-            let earlier = &self.daemons[..index];
-            if let Some(other) = earlier.iter().find(|other| other.name == daemon.name) {
-                return Some(format!("has two daemons called {}", other.name));
-            }
-            if let Some(other) = earlier.iter().find(|other| other.id == daemon.id) {
-                let (id, one, two) = (daemon.id.get(), other.name, daemon.name);
-                return Some(format!("has two daemons with id {id}: {one} and {two}"));
-            }
-            if let Some(other) = earlier.iter().find(|other| self.collide(other, daemon)) {
-                let (one, two, place) = (other.name, daemon.name, self.data(daemon));
-                return Some(format!(
-                    "has two daemons at {place} or a port beside it: {one} and {two}"
-                ));
-            }
-            if let Some(why) = self.bad_address(daemon) {
-                return Some(why);
-            }
+    /// What cannot be with these daemons and segments, if anything, and the daemon to blame.
+    pub(super) fn conflict(&self) -> Option<(usize, String)> {
+        (0..self.daemons.len()).find_map(|index| Some((index, self.conflict_at(index)?)))
+    }
+
+    /// Why a daemon cannot be, given those before it.
+    fn conflict_at(&self, index: usize) -> Option<String> {
+        let (earlier, daemon) = (&self.daemons[..index], &self.daemons[index]);
+        if let Some(other) = earlier.iter().find(|other| other.name == daemon.name) {
+            return Some(format!("has two daemons called {}", other.name));
         }
-        None
+        if let Some(other) = earlier.iter().find(|other| other.id == daemon.id) {
+            let (id, one, two) = (daemon.id.get(), other.name, daemon.name);
+            return Some(format!("has two daemons with id {id}: {one} and {two}"));
+        }
+        if let Some(other) = earlier.iter().find(|other| self.collide(other, daemon)) {
+            let (one, two, place) = (other.name, daemon.name, self.data(daemon));
+            return Some(format!(
+                "has two daemons at {place} or a port beside it: {one} and {two}"
+            ));
+        }
+        self.bad_address(daemon)
     }
 
     /// Whether two daemons would need the same socket: each takes two ports.

@@ -63,6 +63,13 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// Place and message on one line.
+    pub fn brief(&self) -> String {
+        format!("{}:{}: {}", self.path.display(), self.line, self.message)
+    }
+}
+
 /// The nearest character boundary at or before `at`.
 fn floor(text: &str, at: usize) -> usize {
     let mut at = at.min(text.len());

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs, UdpSocket};
 use std::path::Path;
 
 use rustix::net::sockopt;
@@ -42,6 +42,9 @@ pub(super) trait Host {
     /// Bytes of the largest IP packet on the interface that has the address.
     fn mtu(&self, address: IpAddr) -> Option<usize>;
 
+    /// The addresses of a host by its name.
+    fn resolve(&self, name: &str) -> Vec<IpAddr>;
+
     /// The text of a file of bounded length.
     fn read_text(&self, path: &Path) -> io::Result<String> {
         String::from_utf8(self.read(path)?).map_err(|_error| {
@@ -76,6 +79,32 @@ impl Host for ThisHost {
             IpAddr::V6(address) => mtu_ipv6(address),
         }
     }
+
+    fn resolve(&self, name: &str) -> Vec<IpAddr> {
+        let Ok(found) = (name, 0).to_socket_addrs() else { return Vec::new() };
+        found.map(|address| address.ip()).collect()
+    }
+}
+
+/// A host that has nothing, for a text that is judged by itself.
+pub(super) struct NoHost;
+
+impl Host for NoHost {
+    fn read(&self, _path: &Path) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn has(&self, _address: IpAddr) -> bool {
+        false
+    }
+
+    fn mtu(&self, _address: IpAddr) -> Option<usize> {
+        None
+    }
+
+    fn resolve(&self, _name: &str) -> Vec<IpAddr> {
+        Vec::new()
+    }
 }
 
 /// Asks for the MTU of the way to a multicast group: unlike the way to a host it cannot lead over
@@ -106,6 +135,7 @@ mod tests {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         assert!(ThisHost.has(loopback));
         assert!(ThisHost.mtu(loopback).unwrap() >= 1_500);
+        assert!(ThisHost.resolve("127.0.0.1").contains(&loopback));
     }
 
     #[test]

@@ -1,5 +1,4 @@
-//! The sections `[cluster]` and `[ring]`: text to a [`Cluster`], and which daemon of it this one
-//! is.
+//! The sections `[cluster]` and `[ring]`: text to a [`Cluster`], and which of its daemons this is.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -65,7 +64,7 @@ pub(super) fn cluster(
     };
     let blamed = if cluster.segments.len() > 1 { "segments" } else { "daemons" };
     let me = match cluster.conflict() {
-        Some(why) => Err(why),
+        Some((_, why)) => Err(why),
         None => find_me(&cluster, who, host),
     };
     if let Err(why) = &me {
@@ -222,16 +221,27 @@ fn datagram_bytes(
     cluster: &Cluster,
     host: &dyn Host,
 ) -> usize {
+    match size {
+        DatagramBytes::Bytes(bytes) => *bytes,
+        DatagramBytes::Ethernet => ethernet_bytes(cluster),
+        DatagramBytes::Interface => {
+            let mtu = me.and_then(|me| host.mtu(me.address));
+            payload(mtu.unwrap_or(ETHERNET_BYTES), cluster)
+        }
+    }
+}
+
+/// Bytes of a datagram in an Ethernet frame.
+pub(super) fn ethernet_bytes(cluster: &Cluster) -> usize {
+    payload(ETHERNET_BYTES, cluster)
+}
+
+/// Bytes of a datagram in an IP packet of `mtu` bytes.
+fn payload(mtu: usize, cluster: &Cluster) -> usize {
     let is_ipv6 = cluster.daemons.first().is_some_and(|daemon| daemon.address.is_ipv6());
     let headers = if is_ipv6 { HEADERS_IPV6 } else { HEADERS_IPV4 };
-    let mtu = match size {
-        DatagramBytes::Bytes(bytes) => return *bytes,
-        DatagramBytes::Ethernet => None,
-        DatagramBytes::Interface => me.and_then(|me| host.mtu(me.address)),
-    };
     // Smaller frames than the core can do with: IP takes the packets apart.
-    let bytes = mtu.unwrap_or(ETHERNET_BYTES).saturating_sub(headers);
-    bytes.clamp(PEER_DATAGRAM_BYTES_MIN, PEER_DATAGRAM_BYTES_MAX)
+    mtu.saturating_sub(headers).clamp(PEER_DATAGRAM_BYTES_MIN, PEER_DATAGRAM_BYTES_MAX)
 }
 
 fn ring(mut section: Section<'_, '_>) -> Ring {

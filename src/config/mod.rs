@@ -8,14 +8,17 @@
 mod access;
 mod check;
 mod cluster;
+mod convert;
 mod error;
 mod file;
 mod host;
 mod identity;
 mod members;
 pub mod reload;
+mod spread;
 mod text;
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,7 +32,7 @@ pub use error::{ConfigError, Problem, Problems};
 pub use host::Who;
 pub use identity::{IDENTITY_BYTES_MAX, Identity};
 
-use host::{Host, ThisHost};
+use host::{Host, NoHost, ThisHost};
 
 /// Everything that an operator decides about a daemon.
 ///
@@ -345,28 +348,55 @@ impl Default for Log {
 impl Config {
     /// Reads and checks a file, and the access file that it names.
     ///
+    /// A file whose name ends in `.conf` is taken for one of Spread's, in `.toml` for one of ours;
+    /// of other files, those in which a line begins with `Spread_Segment` are Spread's.
+    ///
     /// # Errors
     ///
     /// [`ConfigError::Unreadable`] where a file cannot be read, [`ConfigError::Invalid`] with all
     /// that is wrong in it.
     pub fn load(path: &Path, who: Who) -> Result<Self, ConfigError> {
-        let text = ThisHost
-            .read_text(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+        let bytes = ThisHost.read(path).map_err(unreadable)?;
+        // A comment in a `spread.conf` may be in any encoding; a name in it may not.
+        let text = String::from_utf8_lossy(&bytes);
+        if !spread::is_spread(path, &text) && str::from_utf8(&bytes).is_err() {
+            let why = "stream did not contain valid UTF-8";
+            return Err(unreadable(io::Error::new(io::ErrorKind::InvalidData, why)));
+        }
         read(&text, path, &ThisHost, who)
     }
 
-    /// Checks `text` as if it were the content of `path`, and reads the access file that it names.
+    /// Checks `text` as if it were the content of `path`, and looks at nothing else: no other file
+    /// is there, no address is one of this host, and no name has an address.
     ///
     /// # Errors
     ///
     /// [`ConfigError::Invalid`] with all that is wrong in it.
     pub fn parse(text: &str, path: &Path, who: Who) -> Result<Self, ConfigError> {
-        read(text, path, &ThisHost, who)
+        read(text, path, &NoHost, who)
+    }
+}
+
+impl Config {
+    /// Reads a `spread.conf`, whatever it is called, and writes a `madrigal.toml` that comes to the
+    /// same on every host of the cluster, with comments on what has no counterpart.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Config::load`].
+    pub fn convert(path: &Path) -> Result<String, ConfigError> {
+        let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+        let bytes = ThisHost.read(path).map_err(unreadable)?;
+        let text = String::from_utf8_lossy(&bytes);
+        Ok(convert::convert(&spread::read(&text, path, &ThisHost, Who::Anyone)?, path))
     }
 }
 
 fn read(text: &str, path: &Path, host: &dyn Host, who: Who) -> Result<Config, ConfigError> {
+    if spread::is_spread(path, text) {
+        return spread::read(text, path, host, who);
+    }
     check::config(file::Document::parse(text, path)?, host, who)
 }
 

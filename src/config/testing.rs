@@ -28,6 +28,13 @@ impl Host for TestHost {
     fn mtu(&self, address: IpAddr) -> Option<usize> {
         self.has(address).then_some(9_000)
     }
+
+    fn resolve(&self, name: &str) -> Vec<IpAddr> {
+        match name {
+            "known" => vec!["2001:db8::7".parse().unwrap(), "10.0.0.7".parse().unwrap()],
+            _ => Vec::new(),
+        }
+    }
 }
 
 pub(super) fn parse_as(text: &str, path: &Path, who: Who) -> Result<Config, ConfigError> {

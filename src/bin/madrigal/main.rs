@@ -1,6 +1,7 @@
 //! The command-line tool: talk to a daemon by hand, from scripts, and to measure it.
 
 mod bench;
+mod config;
 mod connect;
 mod doctor;
 mod failure;
@@ -41,6 +42,9 @@ enum Command {
     /// Load a daemon with messages.
     #[command(after_help = flood::EXAMPLES)]
     Flood(flood::Args),
+    /// Check a configuration, or convert one of Spread's.
+    #[command(subcommand, after_help = config::EXAMPLES)]
+    Config(config::Action),
     /// Measure latency, throughput, and the bare machine.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -62,6 +66,7 @@ fn run(command: &Command) -> Result {
         Command::Send(args) => send::run(args),
         Command::Recv(args) => recv::run(args),
         Command::Flood(args) => flood::run(args),
+        Command::Config(action) => config::run(action),
         Command::Bench(bench) => bench::run(bench),
         Command::Doctor(args) => doctor::run(args),
     }
