@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use madrigal::base::{self, DaemonId, PrivateGroup};
 use madrigal::client::Session;
-use madrigal::sim::checker::trace::{Ending, SessionLog, Trace};
+use madrigal::sim::checker::trace::{Ending, SessionEvent, SessionLog, Trace, ViewCause};
 use madrigal::sim::checker::{Violation, check};
 use madrigal::sim::rng::Rng;
 
@@ -215,17 +215,15 @@ impl Crew {
         self.shared.order(|orders| orders.end = true);
         let threads = std::mem::take(&mut self.threads);
         let ends = threads.into_iter().map(|thread| thread.join().expect("it has not failed"));
-        let (logs, sessions): (Vec<_>, Vec<_>) = ends.unzip();
-        drop(sessions);
+        let (logs, still_open): (Vec<_>, Vec<_>) = ends.unzip();
+        drop(still_open);
+        let sessions: Vec<SessionLog> = logs.into_iter().flatten().collect();
+        // A machine that stood still may have parted them again: from then on, if so.
+        let settled = sessions.iter().filter_map(last_network_view).max().unwrap_or(calm).max(calm);
         // The checker finds a daemon by the number that its name ends in.
         let daemons = (1..=hosts.len() as u32).map(DaemonId::new).collect();
-        let ending = Ending {
-            calm: Some(calm),
-            settled: calm,
-            components: vec![daemons],
-            ..Ending::default()
-        };
-        let sessions = logs.into_iter().flatten().collect();
+        let ending =
+            Ending { calm: Some(calm), settled, components: vec![daemons], ..Ending::default() };
         let trace = Trace { sessions, ending, ..Trace::default() };
         let events: usize = trace.sessions.iter().map(|log| log.entries.len()).sum();
         println!("{} sessions, {events} events", trace.sessions.len());
@@ -242,15 +240,24 @@ impl Drop for Crew {
     }
 }
 
+/// When a session last got a view because daemons were lost or found.
+fn last_network_view(log: &SessionLog) -> Option<base::Instant> {
+    let is_network = |event: &SessionEvent| {
+        matches!(event, SessionEvent::View { cause: ViewCause::Network { .. }, .. })
+    };
+    log.entries.iter().rev().find(|entry| is_network(&entry.event)).map(|entry| entry.at)
+}
+
 fn describe(seen: &[Seen]) -> String {
     let mut text = String::new();
     for seen in seen {
-        let Seen { host, session, members, delivered, network_views, .. } = seen;
+        let Seen { host, session, members, delivered, network_views, last, .. } = seen;
         let session = session.map_or("no session".to_owned(), |session| session.to_string());
         let members: Vec<String> = members.iter().map(PrivateGroup::to_string).collect();
         let _ = writeln!(
             text,
-            "{host}: {session}, {delivered} messages, {network_views} network views, sees {}",
+            "{host}: {session}, {delivered} messages, {network_views} network views, {} last ones, sees {}",
+            last.len(),
             members.join(" ")
         );
     }

@@ -250,6 +250,11 @@ fn no_multicast() {
 }
 
 #[test]
+fn several_segments() {
+    with(3, |plan| plan.option("--segments", "2"), serves);
+}
+
+#[test]
 fn ipv6() {
     with(3, |plan| plan.flag("--ipv6"), serves);
 }

@@ -199,6 +199,8 @@ impl<'p> Life<'p> {
                     self.everybody.clone_from(members);
                     let at = Instant::now();
                     let network = matches!(cause, ViewCause::Network { .. });
+                    // Who was elsewhere has not got the last message: once more, then.
+                    self.finished &= !network;
                     self.program.shared.update(self.program.number, |seen| {
                         seen.members.clone_from(members);
                         seen.viewed = at;
