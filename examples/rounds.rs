@@ -14,6 +14,7 @@ use madrigal::sim::cluster::{Action, Cluster};
 use madrigal::sim::core::Tuning;
 use madrigal::sim::network::Weather;
 use madrigal::sim::order::Ordering;
+use madrigal::sim::rng::Rng;
 use madrigal::sim::workload::Workload;
 
 /// From daemon to daemon, with what the receiver works.
@@ -22,7 +23,7 @@ const TRIP: Duration = Duration::from_micros(50);
 /// How a cluster is used.
 #[derive(Clone, Copy)]
 enum Load {
-    /// One message at a time, from each daemon in turn: the token rests in between.
+    /// One message at a time, from any daemon: the token rests in between.
     Single,
     /// Each daemon sends a message each millisecond or so.
     Steady,
@@ -35,6 +36,8 @@ fn cluster(daemons: usize) -> Cluster<Ordering> {
         failure_timeout: Duration::from_millis(100),
         window_packets: 1_000,
         datagram_bytes: 1_472,
+        state_part_bytes: 64 * 1024,
+        first_incarnation: 1,
     };
     let mut cluster = Cluster::new(daemons, 1, tuning);
     let work_ns = 500;
@@ -51,14 +54,15 @@ fn cluster(daemons: usize) -> Cluster<Ordering> {
 /// What `load` of `service` makes of a cluster.
 fn run(daemons: usize, service: Service, load: Load) -> Trace {
     let mut cluster = cluster(daemons);
+    let mut rng = Rng::new(1);
     let workload = |gap, burst, bytes_max| {
         let services = vec![service];
         Workload { gap, burst, services, bytes_max, idle: 0 }
     };
     let workload = match load {
         Load::Single => {
-            for turn in 0..200 {
-                cluster.submit(turn * 3 % daemons, service, 100);
+            for _ in 0..200 {
+                cluster.submit(rng.index(daemons), service, 100);
                 cluster.run_for(Duration::from_millis(7));
             }
             Workload::silent()

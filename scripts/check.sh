@@ -28,7 +28,7 @@ grep -q "test result: ok. [1-9]" <<< "$models" || { echo "no model was run" >&2;
 
 step "A thousand runs of the simulator, with groups and without"
 MADRIGAL_SEEDS=${MADRIGAL_SEEDS:-0..1000} \
-    cargo test --profile sim --test simulation -- --nocapture --test-threads 1
+    cargo test --profile sim --test simulation --test scenarios -- --nocapture --test-threads 2
 
 # Everything else in one go: units, tidy, bytes, a real daemon on both drivers, bounded fuzzing, doc
 # examples. Last, so that its summary is the end of the output.

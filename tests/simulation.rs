@@ -1,7 +1,7 @@
 //! The ordering core, and the whole protocol layer with sessions, under every fault, run by seed.
 //!
-//! Every build makes some short runs. `MADRIGAL_SEEDS=0..5000` makes those in full length, and a few
-//! with many daemons; `MADRIGAL_SEED=17` makes one of them.
+//! Every build makes some short runs. `MADRIGAL_SEEDS=0..5000` makes those in full length, and a
+//! few with many daemons; `MADRIGAL_SEED=17` makes one of them.
 
 use std::ops::Range;
 use std::thread::available_parallelism;

@@ -165,7 +165,7 @@ impl World {
     fn submit(&mut self, me: usize, script: &mut Reader<'_>) {
         let service = Service::ALL[usize::from(script.byte()) % Service::ALL.len()];
         let payload = Heap.copy(&vec![0; script.short()]).expect("the heap has no bound");
-        let first = script.byte() % 8 == 0;
+        let first = script.byte().is_multiple_of(8);
         let (now, order) = (self.now, &mut self.orders[me]);
         let _ = match first {
             true => order.handle_submit_first(now, service, payload, &mut Heap),
@@ -219,12 +219,14 @@ impl World {
             small @ 0..128 => u64::from(small % 32),
             index => ODD_NUMBERS[usize::from(index) % ODD_NUMBERS.len()],
         };
-        let attempts = self.examples.iter().filter(|((kind, _), _)| *kind == PacketKind::Commit);
-        let attempt =
-            attempts.last().and_then(|(_, bytes)| match parse(CLUSTER, bytes.as_ref()).ok()?.1 {
+        let mut attempts =
+            self.examples.iter().filter(|((kind, _), _)| *kind == PacketKind::Commit);
+        let attempt = attempts.next_back().and_then(|(_, bytes)| {
+            match parse(CLUSTER, bytes.as_ref()).ok()?.1 {
                 Packet::Commit(commit) => Some(commit.ring),
                 _ => None,
-            });
+            }
+        });
         let (kind, hop) = (number(), number());
         let (seq, aru, safe) = (Seq::new(number()), Seq::new(number()), Seq::new(number()));
         let set = DaemonSet::from_bits(u128::from(number()) | 0b111);
@@ -247,7 +249,7 @@ impl World {
                 header.emit(lags, &missing, envelope, &mut Heap)
             }
             3 => {
-                let parked = script.byte() % 2 == 0;
+                let parked = script.byte().is_multiple_of(2);
                 Notice { ring, hop, aru, safe, parked }.emit(envelope, &mut Heap)
             }
             4 => emit_repair_request(ring, &missing, envelope, &mut Heap),

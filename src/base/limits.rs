@@ -124,9 +124,9 @@ pub const DAEMONS_MAX: usize = 128;
 /// Greatest incarnation of a daemon: milliseconds of wall-clock time until the year 2248.
 pub const INCARNATION_MAX: u64 = (1 << 43) - 1;
 
-/// Greatest number of a ring. Numbers begin at the incarnation times 2^20 and grow by as much with
-/// each ring, so that no daemon ever gets here.
-pub const RING_NUMBER_MAX: u64 = (1 << 63) - 1;
+/// Greatest number of a ring that another can follow. Numbers begin at the incarnation times 2^20,
+/// below 2^63, and grow by 2^20 with each ring, so that no daemon ever gets here.
+pub const RING_NUMBER_MAX: u64 = u64::MAX - (1 << 21);
 
 /// Segments of one cluster: as many as Spread's configuration takes.
 pub const SEGMENTS_MAX: usize = 20;

@@ -70,8 +70,9 @@ pub(super) fn connect(address: &str, options: &Options) -> Result<Connected, Con
     let give_up = start.checked_add(options.retry_for);
     loop {
         let deadline = Instant::now().checked_add(options.connect_timeout);
+        let handshake = Handshake::new(options)?;
         let connected = carrier(&address, options.transport, deadline)
-            .and_then(|carrier| shake_hands(carrier, Handshake::new(options)?, deadline));
+            .and_then(|carrier| shake_hands(carrier, handshake, deadline));
         match connected {
             Err(ConnectError::Unreachable { .. } | ConnectError::Closed)
                 if give_up.is_none_or(|give_up| Instant::now() < give_up) =>

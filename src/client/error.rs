@@ -40,7 +40,8 @@ pub enum ConnectError {
     /// The daemon turned the client away and said why.
     #[error("rejected: {0}")]
     Rejected(Reject),
-    /// [`Transport::SharedMemory`](super::Transport::SharedMemory) was asked for, and cannot be had.
+    /// [`Transport::SharedMemory`](super::Transport::SharedMemory) was asked for and
+    /// cannot be had.
     #[error("no shared memory with the daemon: {reason}")]
     NotAttached {
         /// Why.

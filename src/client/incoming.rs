@@ -83,8 +83,8 @@ impl AsFd for Incoming {
 pub(super) struct SharedIncoming {
     socket: Socket,
     reader: StreamReader,
-    /// Bytes of a frame that is in several records, and what follows it in the last of them. A frame
-    /// in one record is read where it lies.
+    /// Bytes of a frame that is in several records, and what follows it in the last of them. A
+    /// frame in one record is read where it lies.
     gathered: Vec<u8>,
     /// Bytes of `gathered` that are consumed.
     start: usize,

@@ -121,13 +121,16 @@ impl Identity {
         if count > DAEMONS_MAX {
             return None;
         }
-        let mut daemons = Vec::with_capacity(count);
+        let mut daemons: Vec<Known> = Vec::with_capacity(count);
         for _ in 0..count {
             let segment = from.byte().filter(|&it| usize::from(it) < segments.len())?;
             let id = DaemonId::new(u32::from_le_bytes(from.take()?));
             let address = from.address()??;
             let name = usize::from(from.byte()?);
             let name = DaemonName::new(from.bytes(name)?).ok()?;
+            if daemons.iter().any(|known| known.name == name) {
+                return None;
+            }
             daemons.push(Known { segment, id, address, name });
         }
         from.0.is_empty().then(|| Self { hash: fnv1a(bytes), datagram_bytes, segments, daemons })

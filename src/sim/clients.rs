@@ -187,6 +187,11 @@ impl Clients {
         self.sessions.get(&id).expect("only of sessions that are there").watches
     }
 
+    /// Whether the session is to ask for nothing.
+    pub fn is_held(&self, id: SessionId) -> bool {
+        self.sessions.get(&id).is_some_and(|session| session.held)
+    }
+
     /// The session called `name`, if it is there.
     pub fn find(&self, name: &str) -> Option<SessionId> {
         let mut all = self.sessions.iter();

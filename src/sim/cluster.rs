@@ -8,32 +8,31 @@ use crate::base::buffer::HeapBuffer;
 use crate::base::{DaemonId, Instant, PrivateGroup, RingId, Service};
 
 use super::checker::trace::{
-    Content, DaemonEvent, DaemonLog, Ending, Entry, Life, MessageId, Place, SessionEvent,
-    SessionLog, Trace,
+    DaemonEvent, DaemonLog, Ending, Entry, MessageId, Place, SessionEvent, Trace,
 };
 use super::clients::daemon_name;
-use super::core::{Channel, Core, Output, Placement, Setup, Transmit, Tuning};
+use super::core::{Channel, Core, Output, Setup, Transmit, Tuning};
 pub use super::due::Action;
 use super::due::{Due, Happening};
 use super::host::Host;
 use super::network::{Network, Route, Weather};
-use super::payload::{content, message_of, payload};
+use super::payload::{content, payload};
 use super::rng::Rng;
 use super::timeline::{Note, Timeline};
 use super::workload::Workload;
 
 /// The cluster.
 pub struct Cluster<C> {
-    now: Instant,
+    pub(super) now: Instant,
     queue: BinaryHeap<Reverse<Due>>,
     order: u64,
     /// The order at the moment when faults stopped.
     calmed: u64,
-    hosts: Vec<Host<C>>,
+    pub(super) hosts: Vec<Host<C>>,
     /// The network between the daemons.
     pub network: Network,
-    trace: Trace,
-    step: u64,
+    pub(super) trace: Trace,
+    pub(super) step: u64,
     rng: Rng,
     traps: Vec<Action>,
     tuning: Tuning,
@@ -41,9 +40,9 @@ pub struct Cluster<C> {
     run: u64,
     /// Messages whose payload does not tell which they are: which each place has, and where in the
     /// trace it was accepted, until its content is known.
-    places: BTreeMap<Place, (MessageId, Option<(usize, usize)>)>,
+    pub(super) places: BTreeMap<Place, (MessageId, Option<(usize, usize)>)>,
     /// The logs of sessions that have not ended.
-    sessions: BTreeMap<PrivateGroup, usize>,
+    pub(super) sessions: BTreeMap<PrivateGroup, usize>,
     timeline: Timeline,
     /// Events in a row without time passing, to find a core that wants to be called at once
     /// for ever.
@@ -278,7 +277,7 @@ impl<C: Core> Cluster<C> {
         self.queue.push(Reverse(Due { at: at.max(self.now), order: self.order, what }));
     }
 
-    fn log(&mut self, host: usize, event: DaemonEvent) {
+    pub(super) fn log(&mut self, host: usize, event: DaemonEvent) {
         self.step += 1;
         let entry = Entry { step: self.step, at: self.now, event };
         self.trace.daemons[self.hosts[host].log].entries.push(entry);
@@ -378,7 +377,7 @@ impl<C: Core> Cluster<C> {
     }
 
     /// A daemon that has gone over to another configuration file is another one to the others.
-    fn reborn(&mut self, host: usize) {
+    pub(super) fn reborn(&mut self, host: usize) {
         self.log(host, DaemonEvent::Stop);
         let this = &mut self.hosts[host];
         this.life.incarnation += 1;
@@ -595,87 +594,5 @@ impl<C: Core> Cluster<C> {
             let at = self.now + Duration::from_nanos(self.network.weather.latency_ns.0 * 2);
             self.push(at, Happening::Unreachable { host: route.from, daemon: receiver });
         }
-    }
-
-    fn placed(&mut self, host: usize, placement: &Placement) {
-        let message = message_of(&placement.payload).expect("a core places what it was given");
-        self.log(host, DaemonEvent::Init { message, place: placement.place });
-    }
-
-    /// The next message of `host` has its place; what it is shows when it is delivered.
-    fn given(&mut self, host: usize, place: Place) {
-        let this = &mut self.hosts[host];
-        let message = MessageId { origin: this.life, n: this.submitted };
-        this.submitted += 1;
-        let content = Content { service: Service::Unreliable, hash: 0 };
-        let log = this.log;
-        self.log(host, DaemonEvent::Submit { message, content });
-        let entry = self.trace.daemons[log].entries.len() - 1;
-        self.places.insert(place, (message, Some((log, entry))));
-        self.log(host, DaemonEvent::Init { message, place });
-    }
-
-    fn taken(&mut self, host: usize, place: Place, content: Content) -> DaemonEvent {
-        let nobody = Life { daemon: DaemonId::new(0), incarnation: 0 };
-        let unknown = (MessageId { origin: nobody, n: 0 }, None);
-        let (message, submit) = self
-            .places
-            .get_mut(&place)
-            .map_or(unknown, |(message, submit)| (*message, submit.take()));
-        if let Some((log, entry)) = submit {
-            let event = DaemonEvent::Submit { message, content };
-            self.trace.daemons[log].entries[entry].event = event;
-        }
-        if message.origin == self.hosts[host].life {
-            self.hosts[host].returned += 1;
-        }
-        DaemonEvent::Deliver { message, content, place }
-    }
-
-    fn session(&mut self, session: PrivateGroup, event: SessionEvent) {
-        self.step += 1;
-        let log = self.sessions[&session];
-        if event == SessionEvent::End {
-            self.sessions.remove(&session);
-        }
-        let entry = Entry { step: self.step, at: self.now, event };
-        self.trace.sessions[log].entries.push(entry);
-    }
-
-    fn output(&mut self, host: usize, output: Output) {
-        let event = match output {
-            Output::Regular { ring, members } => {
-                self.hosts[host].ring = Some((ring, members.clone()));
-                DaemonEvent::Regular { ring, members }
-            }
-            Output::Transitional { members } => {
-                self.hosts[host].ring = None;
-                DaemonEvent::Transitional { members }
-            }
-            Output::Placed(placement) => return self.placed(host, &placement),
-            Output::Reborn => return self.reborn(host),
-            Output::Given { place } => return self.given(host, place),
-            Output::Taken { place, service, payload } => {
-                self.taken(host, place, content(service, payload.as_ref()))
-            }
-            Output::Connected { session, watches } => {
-                self.step += 1;
-                let log = SessionLog { session, watches, start: self.step, entries: Vec::new() };
-                self.sessions.insert(session, self.trace.sessions.len());
-                return self.trace.sessions.push(log);
-            }
-            Output::Session { session, event } => return self.session(session, event),
-            Output::Message { payload, service, place } => {
-                let payload = payload.as_ref();
-                let Some(message) = message_of(payload) else {
-                    panic!("d{} delivers {} bytes", host + 1, payload.len());
-                };
-                if message.origin == self.hosts[host].life {
-                    self.hosts[host].returned += 1;
-                }
-                DaemonEvent::Deliver { message, content: content(service, payload), place }
-            }
-        };
-        self.log(host, event);
     }
 }

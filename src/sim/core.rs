@@ -103,6 +103,8 @@ pub struct Tuning {
     pub datagram_bytes: usize,
     /// Bytes after which a part of the state of groups ends.
     pub state_part_bytes: usize,
+    /// The incarnation of first lives.
+    pub first_incarnation: u64,
 }
 
 /// The socket of a datagram.

@@ -62,6 +62,18 @@ impl Grouped {
         newcomer.name.as_str().to_owned()
     }
 
+    /// Another one, without membership messages.
+    pub fn connects_quietly(&mut self, now: Instant) -> String {
+        let newcomer = self.clients.connect(false);
+        self.connect(now, &newcomer);
+        newcomer.name.as_str().to_owned()
+    }
+
+    /// Whether the session called `name` is to ask for nothing.
+    pub fn is_held(&self, name: &str) -> bool {
+        self.clients.find(name).is_some_and(|id| self.clients.is_held(id))
+    }
+
     /// A join, leave or disconnect that a scenario wants of the session called `name`.
     ///
     /// # Panics
@@ -164,7 +176,7 @@ fn protocol_setup(setup: &Setup) -> ProtocolSetup {
         daemons: setup.daemons.iter().map(daemon).collect(),
         me: setup.daemon,
         cluster: setup.cluster,
-        incarnation: u64::from(setup.incarnation) + 1,
+        incarnation: order::incarnation(setup),
         seed: setup.seed,
         options: order::options(setup),
     }

@@ -28,6 +28,11 @@ pub struct Ordering {
     outputs: VecDeque<Output>,
 }
 
+/// The incarnation of this life.
+pub(super) fn incarnation(setup: &Setup) -> u64 {
+    setup.tuning.first_incarnation + u64::from(setup.incarnation)
+}
+
 pub(super) fn options(setup: &Setup) -> options::Options {
     let tuning = &setup.tuning;
     let datagram_bytes = tuning.datagram_bytes.max(PEER_DATAGRAM_BYTES_MIN);
@@ -125,7 +130,7 @@ impl Core for Ordering {
             me: setup.daemon,
             daemons: setup.daemons.clone(),
             cluster: setup.cluster,
-            incarnation: u64::from(setup.incarnation) + 1,
+            incarnation: incarnation(setup),
             seed: setup.seed,
             options: options(setup),
         };

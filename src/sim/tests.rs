@@ -130,7 +130,13 @@ impl Core for Toy {
 
 fn tuning() -> Tuning {
     let failure_timeout = Duration::from_millis(20);
-    Tuning { failure_timeout, window_packets: 20, datagram_bytes: 1_432, state_part_bytes: 150 }
+    Tuning {
+        failure_timeout,
+        window_packets: 20,
+        datagram_bytes: 1_432,
+        state_part_bytes: 150,
+        first_incarnation: 1,
+    }
 }
 
 fn toys(seed: u64, weather: Weather) -> Trace {

@@ -1,6 +1,6 @@
 //! The client programs of a test: told what to do, watched, and judged at the end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
@@ -9,8 +9,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use madrigal::base;
-use madrigal::base::PrivateGroup;
+use madrigal::base::{self, DaemonId, PrivateGroup};
+use madrigal::client::Session;
 use madrigal::sim::checker::trace::{Ending, SessionLog, Trace};
 use madrigal::sim::checker::{Violation, check};
 use madrigal::sim::rng::Rng;
@@ -24,8 +24,8 @@ use crate::support::PATIENCE;
 pub(crate) struct Orders {
     /// Join, leave and send.
     pub(crate) work: bool,
-    /// Send one message that carries this number, once.
-    pub(crate) round: u32,
+    /// Send one last message.
+    pub(crate) finish: bool,
     /// End.
     pub(crate) end: bool,
 }
@@ -45,8 +45,8 @@ pub(crate) struct Seen {
     pub(crate) network_views: usize,
     /// Messages, over all its sessions.
     pub(crate) delivered: u64,
-    /// Whose message of each round has come.
-    pub(crate) rounds: BTreeMap<u32, BTreeSet<PrivateGroup>>,
+    /// Whose last message has come.
+    pub(crate) last: BTreeSet<PrivateGroup>,
 }
 
 impl Seen {
@@ -54,7 +54,7 @@ impl Seen {
     pub(crate) fn begin(&mut self, session: PrivateGroup) {
         self.session = Some(session);
         self.members.clear();
-        self.rounds.clear();
+        self.last.clear();
     }
 }
 
@@ -96,8 +96,7 @@ impl Shared {
 /// Programs on all hosts of a lab.
 pub(crate) struct Crew {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<Vec<SessionLog>>>,
-    rounds: u32,
+    threads: Vec<JoinHandle<(Vec<SessionLog>, Option<Session>)>>,
 }
 
 impl Crew {
@@ -111,7 +110,7 @@ impl Crew {
             viewed: Instant::now(),
             network_views: 0,
             delivered: 0,
-            rounds: BTreeMap::new(),
+            last: BTreeSet::new(),
         };
         let count = lab.hosts().len() * on_each;
         let shared = Arc::new(Shared {
@@ -128,7 +127,7 @@ impl Crew {
             thread::spawn(move || program.run())
         };
         let threads = (0..count).map(start).collect();
-        Self { shared, threads, rounds: 0 }
+        Self { shared, threads }
     }
 
     /// Waits until what the programs have seen is as it should be.
@@ -137,12 +136,12 @@ impl Crew {
         let mut state = self.shared.state.lock().expect("nobody panics with it");
         while !is_so(&state.1) {
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            // Where one has failed there is nothing to wait for.
+            if left.is_zero() || self.threads.iter().any(JoinHandle::is_finished) {
                 let text = describe(&state.1);
                 drop(state);
                 panic!("not within {PATIENCE:?}: {what}\n{text}");
             }
-            // Not all conditions are of the programs alone.
             let left = left.min(Duration::from_millis(50));
             state = self.shared.changed.wait_timeout(state, left).expect("nobody panics with it").0;
         }
@@ -198,28 +197,36 @@ impl Crew {
         look(&self.shared.state.lock().expect("nobody panics with it").1)
     }
 
-    /// Ends the run in calm: no more work, one view of all, and behind all that was sent one message
-    /// of each that all have got. Then the checker judges what each session saw.
+    /// Ends the run in calm: one view of all, some more work without any fault, and behind all that
+    /// was sent one message of each that all have got. Then the checker judges what each session
+    /// saw.
     pub(crate) fn judge(mut self, lab: &Lab) {
-        self.rest();
         self.wait_for_all(lab);
-        self.rounds += 1;
-        let round = self.rounds;
-        self.shared.order(|orders| orders.round = round);
-        self.wait("the last message of each", |seen| {
-            let sessions: BTreeSet<_> = seen.iter().filter_map(|seen| seen.session).collect();
-            seen.iter().all(|seen| seen.rounds.get(&round) == Some(&sessions))
-        });
         let calm = self.shared.step().1;
+        self.work();
+        let hosts: Vec<&str> = lab.hosts().iter().map(String::as_str).collect();
+        self.wait_for_messages(&hosts, 50);
+        self.rest();
+        self.shared.order(|orders| orders.finish = true);
+        self.wait("the last message of each", |seen| {
+            let sessions = seen.iter().filter_map(|seen| seen.session).collect();
+            seen.iter().all(|seen| seen.last == sessions)
+        });
         self.shared.order(|orders| orders.end = true);
         let threads = std::mem::take(&mut self.threads);
-        let logs = threads.into_iter().flat_map(|thread| thread.join().expect("it has not failed"));
+        let ends = threads.into_iter().map(|thread| thread.join().expect("it has not failed"));
+        let (logs, sessions): (Vec<_>, Vec<_>) = ends.unzip();
+        drop(sessions);
+        // The checker finds a daemon by the number that its name ends in.
+        let daemons = (1..=hosts.len() as u32).map(DaemonId::new).collect();
         let ending = Ending {
             calm: Some(calm),
-            settled: base::Instant::from_nanos(u64::MAX),
+            settled: calm,
+            components: vec![daemons],
             ..Ending::default()
         };
-        let trace = Trace { sessions: logs.collect(), ending, ..Trace::default() };
+        let sessions = logs.into_iter().flatten().collect();
+        let trace = Trace { sessions, ending, ..Trace::default() };
         let events: usize = trace.sessions.iter().map(|log| log.entries.len()).sum();
         println!("{} sessions, {events} events", trace.sessions.len());
         if let Err(violation) = check(&trace) {

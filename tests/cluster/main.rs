@@ -11,7 +11,12 @@ mod faults;
 mod lab;
 mod loss;
 mod program;
+mod still;
 mod strangers;
+
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use crew::Crew;
 use lab::{Lab, Plan};
@@ -19,7 +24,7 @@ use program::Manner;
 use support::daemon::drivers;
 
 /// All hosts of the usual lab.
-const HOSTS: [&str; 3] = ["a", "b", "c"];
+const HOSTS: [&str; 3] = ["d1", "d2", "d3"];
 
 /// Runs `test` on a lab of so many hosts with each driver.
 fn on_labs(hosts: usize, test: impl Fn(&Lab)) {
@@ -33,8 +38,9 @@ fn with(hosts: usize, change: impl Fn(Plan) -> Plan, test: impl Fn(&Lab)) {
     }
     for &driver in drivers() {
         let plan = change(Plan::new(driver, hosts));
-        println!("{driver}: {plan:?}");
+        let begin = Instant::now();
         test(&plan.start());
+        println!("{plan:?}: {:.1?}", begin.elapsed());
     }
 }
 
@@ -45,4 +51,13 @@ fn at_work(lab: &Lab) -> Crew {
     crew.work();
     crew.wait_for_messages(&HOSTS[..lab.hosts().len().min(3)], 50);
     crew
+}
+
+/// Raises a flag when it goes, also when the test fails.
+struct Raise<'f>(&'f AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use madrigal::base;
 use madrigal::base::{GroupName, PrivateGroup};
 use madrigal::client::{Cause, Event, Multicast, MulticastError, Options, Service, Session, View};
-use madrigal::sim::checker::trace::{Entry, Sent, SessionEvent, SessionLog, ViewCause};
+use madrigal::sim::checker::trace::{Ask, Entry, Sent, SessionEvent, SessionLog, ViewCause};
 use madrigal::sim::payload::content;
 use madrigal::sim::rng::Rng;
 
@@ -35,7 +35,7 @@ const OUTSTANDING_MAX: u32 = 32;
 /// How long a program waits for events before it does something itself.
 const PACE: Duration = Duration::from_millis(5);
 
-/// Bytes before the filler of each message: its number, and the round that it ends or 0.
+/// Bytes before the filler of each message: its number, and 1 in the last one of a program.
 const HEAD_BYTES: usize = 8;
 
 /// How a program behaves while it is told to work.
@@ -45,12 +45,12 @@ pub(crate) struct Manner {
     pub(crate) churn: u32,
     /// Most messages of one turn.
     pub(crate) burst: u64,
-    /// Whether large messages are among them.
-    pub(crate) large: bool,
+    /// In a hundred messages, so many of tens of kilobytes.
+    pub(crate) large: u64,
 }
 
 impl Manner {
-    pub(crate) const USUAL: Self = Self { churn: 30, burst: 3, large: true };
+    pub(crate) const USUAL: Self = Self { churn: 30, burst: 3, large: 1 };
 }
 
 /// One program, which comes back with a new session where its daemon does.
@@ -63,33 +63,34 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Runs until it is told to end; what each of its sessions saw.
-    pub(crate) fn run(mut self) -> Vec<SessionLog> {
+    /// Runs until it is told to end. What each of its sessions saw, and the last session: nobody
+    /// shall see that it ends.
+    pub(crate) fn run(mut self) -> (Vec<SessionLog>, Option<Session>) {
         let mut logs = Vec::new();
-        while let Some(session) = self.connect(logs.len()) {
-            let log = Life::new(&mut self, session).run();
-            let own = log.session;
+        loop {
+            let Some((session, start)) = self.connect(logs.len()) else { return (logs, None) };
+            let (log, session) = Life::new(&mut self, session, start).run();
             logs.push(log);
-            self.shared.update(self.number, |seen| {
-                if seen.session == Some(own) {
-                    seen.session = None;
-                }
-            });
+            if session.is_some() {
+                return (logs, session);
+            }
+            self.shared.update(self.number, |seen| seen.session = None);
         }
-        logs
     }
 
-    /// A new session, as soon as there is a daemon that accepts one; `None` if it is told to end.
-    fn connect(&mut self, life: usize) -> Option<Session> {
+    /// A new session and the step at which it began, as soon as there is a daemon that accepts one;
+    /// `None` if it is told to end.
+    fn connect(&mut self, life: usize) -> Option<(Session, u64)> {
         let address = format!("unix:{}", self.socket.display());
         loop {
             if self.shared.orders(PACE).end {
                 return None;
             }
             let options = Options::new().name(format!("p{}-{life}", self.number));
+            let start = self.shared.step().0;
             if let Ok(mut session) = Session::connect(&address, &options) {
                 session.outbox().set_nonblocking(true);
-                return Some(session);
+                return Some((session, start));
             }
         }
     }
@@ -103,7 +104,6 @@ struct Life<'p> {
     program: &'p mut Program,
     session: Session,
     own: PrivateGroup,
-    /// The step at which it began.
     start: u64,
     entries: Vec<Entry<SessionEvent>>,
     sent: u32,
@@ -112,15 +112,14 @@ struct Life<'p> {
     /// Members of the group of all.
     everybody: Vec<PrivateGroup>,
     joined: BTreeSet<GroupName>,
-    round: u32,
+    finished: bool,
     last_turn: Instant,
 }
 
 impl<'p> Life<'p> {
-    fn new(program: &'p mut Program, session: Session) -> Self {
+    fn new(program: &'p mut Program, session: Session, start: u64) -> Self {
         let own = *session.private_group();
         program.shared.update(program.number, |seen| seen.begin(own));
-        let (start, _) = program.shared.step();
         Self {
             program,
             session,
@@ -131,25 +130,31 @@ impl<'p> Life<'p> {
             outstanding: 0,
             everybody: Vec::new(),
             joined: BTreeSet::new(),
-            round: 0,
+            finished: false,
             last_turn: Instant::now(),
         }
     }
 
-    fn run(mut self) -> SessionLog {
-        let mut going = self.request(|session| session.join(ALL));
-        while going.is_ok() {
+    /// Runs until it is told to end, when the session is returned too, or the session is over.
+    fn run(mut self) -> (SessionLog, Option<Session>) {
+        let all = GroupName::new(ALL.as_bytes()).expect("a legal name");
+        let mut going = self.ask(Ask::Join(all), |session| session.join(ALL));
+        let mut told = false;
+        while going.is_ok() && !told {
             let orders = self.program.shared.orders(Duration::ZERO);
-            if orders.end {
-                break;
+            told = orders.end;
+            if !told {
+                going = self.receive().and_then(|()| self.act(&orders));
             }
-            going = self.receive().and_then(|()| self.act(&orders));
         }
         if going.is_err() {
             self.log(SessionEvent::End);
         }
-        let start = self.start;
-        SessionLog { session: self.own, watches: true, start, entries: self.entries }
+        let Self { own, start, entries, session, .. } = self;
+        (
+            SessionLog { session: own, watches: true, start, entries },
+            going.is_ok().then_some(session),
+        )
     }
 
     fn log(&mut self, event: SessionEvent) {
@@ -163,8 +168,8 @@ impl<'p> Life<'p> {
             Ok(event) => event.map(|event| meaning(&event)),
             Err(_) => return Err(Over),
         };
-        while let Some((got, round)) = event.take() {
-            self.take(&got, round);
+        while let Some((got, is_last)) = event.take() {
+            self.take(&got, is_last);
             self.log(got);
             event = match self.session.try_receive() {
                 Ok(event) => event.map(|event| meaning(&event)),
@@ -174,7 +179,7 @@ impl<'p> Life<'p> {
         Ok(())
     }
 
-    fn take(&mut self, got: &SessionEvent, round: u32) {
+    fn take(&mut self, got: &SessionEvent, is_last: bool) {
         match got {
             SessionEvent::Deliver { message, .. } => {
                 let sender = message.sender;
@@ -183,8 +188,8 @@ impl<'p> Life<'p> {
                 }
                 self.program.shared.update(self.program.number, |seen| {
                     seen.delivered += 1;
-                    if round > 0 {
-                        seen.rounds.entry(round).or_default().insert(sender);
+                    if is_last {
+                        seen.last.insert(sender);
                     }
                 });
             }
@@ -212,13 +217,24 @@ impl<'p> Life<'p> {
         }
     }
 
-    fn request(
+    /// Makes a request, and logs it; what cannot be queued is not asked for.
+    fn ask(
         &mut self,
+        what: Ask,
         request: impl FnOnce(&mut Session) -> Result<(), MulticastError>,
     ) -> Result<(), Over> {
-        match request(&mut self.session) {
-            // What cannot be written stays queued; what cannot be queued is not asked for.
-            Ok(()) | Err(MulticastError::WouldBlock) => Ok(()),
+        let asked = request(&mut self.session);
+        if self.is_done(asked)? {
+            self.log(SessionEvent::Asked(what));
+        }
+        Ok(())
+    }
+
+    /// Whether a request was taken.
+    fn is_done(&self, request: Result<(), MulticastError>) -> Result<bool, Over> {
+        match request {
+            Ok(()) => Ok(true),
+            Err(MulticastError::WouldBlock) => Ok(false),
             Err(MulticastError::Closed | MulticastError::Io(_)) => Err(Over),
             Err(error) => panic!("{} asks for what is no request: {error}", self.own),
         }
@@ -226,15 +242,14 @@ impl<'p> Life<'p> {
 
     /// Does what it is told to, once in a while.
     fn act(&mut self, orders: &Orders) -> Result<(), Over> {
-        self.request(|session| session.outbox().flush())?;
-        if self.session.outbox().wants_write() || self.last_turn.elapsed() < PACE {
+        let flushed = self.session.outbox().flush();
+        if !self.is_done(flushed)? || self.last_turn.elapsed() < PACE {
             return Ok(());
         }
         self.last_turn = Instant::now();
-        if orders.round > self.round && !self.everybody.is_empty() {
-            self.round = orders.round;
-            let round = self.round;
-            return self.send(Service::Agreed, vec![ALL.to_owned()], false, HEAD_BYTES, round);
+        if orders.finish && !self.finished && !self.everybody.is_empty() {
+            self.finished = true;
+            return self.send(Service::Agreed, vec![ALL.to_owned()], false, HEAD_BYTES);
         }
         if !orders.work || self.outstanding >= OUTSTANDING_MAX {
             return Ok(());
@@ -250,11 +265,12 @@ impl<'p> Life<'p> {
     }
 
     fn churn(&mut self) -> Result<(), Over> {
-        let group = *self.program.random.pick(&GROUPS);
-        if self.joined.iter().any(|joined| joined.as_bytes() == group.as_bytes()) {
-            self.request(|session| session.leave(group))
+        let name = *self.program.random.pick(&GROUPS);
+        let group = GroupName::new(name.as_bytes()).expect("a legal name");
+        if self.joined.contains(&group) {
+            self.ask(Ask::Leave(group), |session| session.leave(name))
         } else {
-            self.request(|session| session.join(group))
+            self.ask(Ask::Join(group), |session| session.join(name))
         }
     }
 
@@ -270,11 +286,11 @@ impl<'p> Life<'p> {
             _ => vec![ALL.to_owned()],
         };
         let bytes = match random.below(100) {
-            0 if self.program.manner.large => random.within(8_000..60_000),
-            1..10 => random.within(500..3_000),
+            lot if lot < self.program.manner.large => random.within(8_000..60_000),
+            lot if lot < 10 => random.within(500..3_000),
             _ => random.within(HEAD_BYTES as u64..200),
         };
-        self.send(service, destinations, self_discard, bytes as usize, 0)
+        self.send(service, destinations, self_discard, bytes as usize)
     }
 
     fn send(
@@ -283,28 +299,28 @@ impl<'p> Life<'p> {
         destinations: Vec<String>,
         self_discard: bool,
         bytes: usize,
-        round: u32,
     ) -> Result<(), Over> {
         let n = self.sent;
         let mut data = Vec::with_capacity(bytes.max(HEAD_BYTES));
         data.extend_from_slice(&n.to_le_bytes());
-        data.extend_from_slice(&round.to_le_bytes());
+        data.extend_from_slice(&u32::from(self.finished).to_le_bytes());
         while data.len() < bytes {
             data.push((n as usize + data.len()) as u8);
         }
         let how = Multicast::new(service).self_discard(self_discard);
         let groups: Vec<&str> = destinations.iter().map(String::as_str).collect();
-        match self.session.outbox().multicast_with(&how, &groups, &data) {
-            Ok(()) => {}
-            Err(MulticastError::WouldBlock) => return Ok(()),
-            Err(MulticastError::Closed | MulticastError::Io(_)) => return Err(Over),
-            Err(error) => panic!("{} cannot send: {error}", self.own),
+        let sent = self.session.outbox().multicast_with(&how, &groups, &data);
+        if !self.is_done(sent)? {
+            return Ok(());
         }
         self.sent += 1;
         if groups.contains(&ALL) && !self_discard {
             self.outstanding += 1;
         }
-        let name = |group: &String| GroupName::new(group.as_bytes()).expect("a legal name");
+        let name = |group: &String| match PrivateGroup::parse(group.as_bytes()) {
+            Ok(private) => private.to_name(),
+            Err(_) => GroupName::new(group.as_bytes()).expect("a legal name"),
+        };
         self.log(SessionEvent::Send {
             n,
             content: content(service, &data),
@@ -315,8 +331,8 @@ impl<'p> Life<'p> {
     }
 }
 
-/// What an event means to the checker, and the round that the message ends or 0.
-fn meaning(event: &Event<'_>) -> (SessionEvent, u32) {
+/// What an event means to the checker, and whether it is a program's last message.
+fn meaning(event: &Event<'_>) -> (SessionEvent, bool) {
     let group = |name: madrigal::client::Name<'_>| name.to_group().expect("a name with a NUL");
     match event {
         Event::Message(message) => {
@@ -328,13 +344,13 @@ fn meaning(event: &Event<'_>) -> (SessionEvent, u32) {
                 content: content(message.service(), message.data()),
                 destinations: message.groups().map(group).collect(),
             };
-            (event, word(4))
+            (event, word(4) == 1)
         }
-        Event::View(view) => (meaning_of_view(view), 0),
+        Event::View(view) => (meaning_of_view(view), false),
         Event::Transitional { group: name, .. } => {
-            (SessionEvent::Transitional { group: group(*name) }, 0)
+            (SessionEvent::Transitional { group: group(*name) }, false)
         }
-        Event::SelfLeave { group: name } => (SessionEvent::Left { group: group(*name) }, 0),
+        Event::SelfLeave { group: name } => (SessionEvent::Left { group: group(*name) }, false),
         Event::Rejected(rejected) => panic!("a daemon rejects {rejected:?}"),
     }
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod config;
 mod connect;
+mod doctor;
 mod failure;
 mod flood;
 mod output;
@@ -47,6 +48,9 @@ enum Command {
     /// Measure latency, throughput, and the bare machine.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Look for what of this host stands in a daemon's way.
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::Args),
 }
 
 fn main() -> ExitCode {
@@ -64,5 +68,6 @@ fn run(command: &Command) -> Result {
         Command::Flood(args) => flood::run(args),
         Command::Config(action) => config::run(action),
         Command::Bench(bench) => bench::run(bench),
+        Command::Doctor(args) => doctor::run(args),
     }
 }

@@ -101,6 +101,16 @@ impl Daemon {
         daemon
     }
 
+    /// The token rests with it.
+    fn resting() -> Self {
+        let mut daemon = Self::operational();
+        let token = daemon.token(daemon.ring);
+        daemon.take(&token);
+        assert_eq!(daemon.order.tally().get(Counter::TokensParked), 1);
+        while daemon.order.poll_transmit().is_some() {}
+        daemon
+    }
+
     fn stopped() -> Self {
         let mut daemon = Self::operational();
         daemon.order.handle_stop(daemon.now, &mut Heap);
@@ -307,6 +317,19 @@ fn every_state_does_with_every_input_what_the_table_says() {
     assert_eq!(table, include_str!("table.txt").trim_end(), "\n{table}");
 }
 
+#[test]
+fn of_those_who_ask_together_the_first_in_ring_order_gets_the_token() {
+    let mut daemon = Daemon::resting();
+    for index in [2, 1] {
+        let request = TokenRequest { ring: daemon.ring };
+        daemon.take(&request.emit(from(index), &mut Heap).unwrap());
+    }
+    assert!(daemon.order.poll_timeout() <= Some(daemon.now));
+    daemon.order.handle_timeout(daemon.now, &mut Heap);
+    let sent = daemon.order.poll_transmit().map(|transmit| (transmit.channel, transmit.to));
+    assert_eq!(sent, Some((Channel::Token, To::Daemon(id(1)))));
+}
+
 /// Packets that no daemon of ours sends, although all is well with their form.
 mod lies {
     use super::*;
@@ -352,15 +375,7 @@ mod lies {
 
     #[test]
     fn while_the_token_rests_here_nobody_else_gives_places() {
-        let mut daemon = Daemon::operational();
-        for hop in [4, 7] {
-            let (ring, to, seq) = (daemon.ring, rank(0), Seq::ZERO);
-            let header = TokenHeader { ring, hop, to, tour: 0, seq, flow: 0 };
-            let lags = std::iter::repeat_n(0, 3);
-            let token = header.emit(lags, &Ranges::default(), from(2), &mut Heap);
-            daemon.take(&token.unwrap());
-        }
-        assert!(daemon.order.tally().get(Counter::TokensParked) > 0);
+        let mut daemon = Daemon::resting();
         daemon.take(&daemon.data_at(1));
         assert_eq!(daemon.order.retained_bytes(), 0);
         daemon.input("message");
@@ -467,7 +482,7 @@ mod lies {
 
     #[test]
     fn no_life_and_no_ring_is_beyond_what_can_follow() {
-        for (incarnation, number_max) in [(0, 1), (1 << 43, 1), (1, 1 << 63)] {
+        for (incarnation, number_max) in [(0, 1), (1 << 43, 1), (1, u64::MAX - (1 << 20))] {
             let mut daemon = Daemon::gathering();
             let contact = Contact {
                 incarnation,

@@ -201,6 +201,7 @@ impl<B: Buffer> Rotation<B> {
         to: Rank,
         scope: &mut Scope<'_, S>,
     ) {
+        self.rest.left();
         token.hop += 1;
         token.to = to;
         token.tour = token.tour.saturating_sub(1);

@@ -23,6 +23,7 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   madrigal bench latency                       ping-pong through the daemon on port 4803
   madrigal bench latency --pid $(pidof madrigald) --yardstick
+  madrigal bench latency --echo --transport shm --wait spin --pin 1
   madrigal bench latency --rate 10k --duration 10s
   madrigal bench latency --wait adaptive --compare 4804 --rounds 5
 
@@ -44,6 +45,10 @@ pub(crate) struct Args {
     /// With --compare: the other daemon of the second session [default: --compare].
     #[arg(long, value_name = "ADDR", requires = "compare")]
     compare_echo_address: Option<String>,
+    /// One session sends to itself, and a latency is the time until the message is back: one way,
+    /// twice through the transport.
+    #[arg(long, conflicts_with_all = ["rate", "echo_address", "compare_echo_address"])]
+    echo: bool,
     /// Send so many messages per second, as in 500 or 20k, whatever comes back.
     #[arg(short, long, value_parser = parse_rate)]
     rate: Option<f64>,
@@ -68,10 +73,12 @@ pub(crate) fn run(args: &Args) -> Result {
     common.check(NUMBER_BYTES, BODY_BYTES_MAX - GROUP_NAME_BYTES)?;
     let yardstick = common.measure_yardstick()?;
     let (ours, theirs) = common.alternate(|side| match args.rate {
+        None if args.echo => ping_pong::run_echo(args, side),
         None => ping_pong::run(args, side),
         Some(rate) => open_loop::run(args, side, rate),
     })?;
     let how = match args.rate {
+        None if args.echo => "echo, the way to the daemon and back".to_owned(),
         None => "ping-pong, one way = half of a round trip".to_owned(),
         Some(rate) => format!("open loop, {} msg/s, from the intended time", show_count(rate)),
     };
@@ -82,9 +89,15 @@ pub(crate) fn run(args: &Args) -> Result {
     Report {
         common,
         bench: "latency",
-        title: format!("{} B {}, {how}, clients {wait}", common.size, common.service),
+        title: format!(
+            "{} B {}, {how}, by {}, clients {wait}",
+            common.size,
+            common.service,
+            common.transport.as_str()
+        ),
         settings: json!({
-            "mode": if args.rate.is_some() { "open-loop" } else { "ping-pong" },
+            "mode": args.mode(),
+            "transport": common.transport.as_str(),
             "rate_per_s": args.rate,
             "echo_address": args.echo_address,
             "compare_echo_address": args.compare_echo_address,
@@ -161,6 +174,14 @@ impl Round {
 }
 
 impl Args {
+    fn mode(&self) -> &'static str {
+        match (self.rate, self.echo) {
+            (Some(_), _) => "open-loop",
+            (None, true) => "echo",
+            (None, false) => "ping-pong",
+        }
+    }
+
     fn echo_address<'a>(&'a self, side: &Side<'a>) -> &'a str {
         let echo = if side.other { &self.compare_echo_address } else { &self.echo_address };
         echo.as_deref().unwrap_or(side.address)

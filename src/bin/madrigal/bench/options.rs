@@ -1,8 +1,9 @@
 //! What latency and throughput have in common: the daemons, how much to measure, and how.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use madrigal::client::{Options, Service, Session, Wait};
+use madrigal::client::{Options, Service, Session, Transport, Wait};
 
 use super::machine::Pinning;
 use super::yardstick::Yardstick;
@@ -19,6 +20,9 @@ pub(crate) struct Common {
     /// The daemon: PORT (Unix socket /tmp/PORT), PORT@HOST (TCP), or unix:PATH.
     #[arg(short, long, value_name = "ADDR", default_value = "4803")]
     pub(crate) address: String,
+    /// What carries the sessions.
+    #[arg(long, value_enum, default_value_t = TransportArg::Auto)]
+    pub(crate) transport: TransportArg,
     /// Processes of the daemon, to report its CPU time for each message.
     #[arg(long, value_name = "PID", value_delimiter = ',')]
     pub(crate) pid: Vec<u32>,
@@ -62,6 +66,48 @@ pub(crate) struct Common {
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What carries the sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum TransportArg {
+    /// Shared memory where there is some, else what the address says.
+    Auto,
+    /// Shared memory.
+    Shm,
+    /// The Unix socket.
+    Unix,
+    /// TCP; an address without a host means this one.
+    Tcp,
+}
+
+impl TransportArg {
+    /// As it is given and printed.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Shm => "shm",
+            Self::Unix => "unix",
+            Self::Tcp => "tcp",
+        }
+    }
+
+    fn to_transport(self) -> Transport {
+        match self {
+            Self::Auto => Transport::Auto,
+            Self::Shm => Transport::SharedMemory,
+            Self::Unix | Self::Tcp => Transport::Socket,
+        }
+    }
+
+    /// The address with which the session comes by this transport.
+    fn address(self, address: &str) -> Cow<'_, str> {
+        let has_place = address.contains('@') || address.starts_with("unix:");
+        match self {
+            Self::Tcp if !has_place => format!("{address}@localhost").into(),
+            Self::Auto | Self::Shm | Self::Unix | Self::Tcp => address.into(),
+        }
+    }
 }
 
 /// How clients wait for events.
@@ -114,7 +160,9 @@ impl Common {
 
     /// A session that receives no membership events.
     pub(crate) fn session(&self, address: &str) -> Result<Session> {
-        open(address, &Options::new().membership(false).wait(self.to_wait()))
+        let options = Options::new().membership(false).wait(self.to_wait());
+        let options = options.transport(self.transport.to_transport());
+        open(&self.transport.address(address), &options)
     }
 
     /// As the client library takes it.

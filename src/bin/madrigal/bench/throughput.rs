@@ -107,14 +107,16 @@ pub(crate) fn run(args: &Args) -> Result {
         common,
         bench: "throughput",
         title: format!(
-            "{} senders to {} receivers, {} B {}, {windows}, clients {}",
+            "{} senders to {} receivers, {} B {}, {windows}, by {}, clients {}",
             args.senders,
             args.receivers,
             common.size,
             common.service,
+            common.transport.as_str(),
             common.wait.as_str()
         ),
         settings: json!({
+            "transport": common.transport.as_str(),
             "senders": args.senders,
             "receivers": args.receivers,
             "windows": args.windows(),

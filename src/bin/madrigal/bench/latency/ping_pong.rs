@@ -28,6 +28,7 @@ pub(super) fn run(args: &Args, side: &Side<'_>) -> Result<Round> {
         data: vec![0; common.size],
         number: 0,
         progress: progress.clone(),
+        ways: 2,
     };
     let (extent, pids) = (Extent::of(common), side.pids.to_vec());
     crew.hire(move || pinger.run(&extent, &pids).map(Some));
@@ -35,6 +36,28 @@ pub(super) fn run(args: &Args, side: &Side<'_>) -> Result<Round> {
     crew.hire(move || send_back(echo, service, &pong_group).map(|()| None));
     let results = crew.finish(&progress)?;
     results.into_iter().flatten().next().ok_or_else(|| failed("no round was measured"))
+}
+
+/// One session that sends to itself.
+pub(super) fn run_echo(args: &Args, side: &Side<'_>) -> Result<Round> {
+    let common = &args.common;
+    let group = unused_group("echo");
+    let session = member(common, side.address, &group)?;
+    let progress = Progress::default();
+    let mut crew = Crew::new(common.pinning());
+    let pinger = Pinger {
+        session,
+        group,
+        service: common.service,
+        data: vec![0; common.size],
+        number: 0,
+        progress: progress.clone(),
+        ways: 1,
+    };
+    let (extent, pids) = (Extent::of(common), side.pids.to_vec());
+    crew.hire(move || pinger.run(&extent, &pids));
+    let results = crew.finish(&progress)?;
+    results.into_iter().next().ok_or_else(|| failed("no round was measured"))
 }
 
 /// How much to measure.
@@ -65,6 +88,8 @@ struct Pinger {
     data: Vec<u8>,
     number: u64,
     progress: Progress,
+    /// Messages until one's own is answered.
+    ways: u32,
 }
 
 impl Pinger {
@@ -80,7 +105,7 @@ impl Pinger {
         while !extent.reached(turns, sent - start) {
             self.turn()?;
             let now = Instant::now();
-            latencies.record((now - sent) / 2);
+            latencies.record((now - sent) / self.ways);
             (sent, turns) = (now, turns + 1);
         }
         let time = sent - start;
@@ -88,7 +113,7 @@ impl Pinger {
         self.session
             .multicast(self.service, &[&self.group], STOP, &self.data)
             .context("cannot send")?;
-        Ok(Round { latencies, lateness: None, messages: 2 * turns, time, cpu })
+        Ok(Round { latencies, lateness: None, messages: u64::from(self.ways) * turns, time, cpu })
     }
 
     /// There and back.

@@ -1,0 +1,111 @@
+//! How sessions end, from either side, and how they begin again.
+
+use std::time::Instant;
+
+use madrigal::client::{ConnectError, Event, MulticastError, ReceiveError, Service, Session, Wait};
+
+use crate::support::{PATIENCE, Setup, drivers, until};
+use crate::{Carrier, Place, everywhere, next, next_data, waits};
+
+#[test]
+fn requests_before_a_goodbye_are_carried_out() {
+    everywhere(
+        |setup| setup,
+        |place| {
+            let mut bob = place.member("bob", "g");
+            for (orderly, name) in [(true, "alice"), (false, "carol")] {
+                let mut alice = place.connect(name);
+                for number in 0..100_u8 {
+                    alice.outbox().queue(Service::Fifo, &["g"], 0, &[number]).unwrap();
+                }
+                alice.outbox().flush().unwrap();
+                if orderly {
+                    alice.disconnect().unwrap();
+                } else {
+                    drop(alice);
+                }
+                for number in 0..100_u8 {
+                    assert_eq!(next_data(&mut bob), [number], "{place}, orderly: {orderly}");
+                }
+                // Its name is free as soon as it is gone.
+                until("the name is free", || {
+                    let options = place.options().name(name);
+                    Session::connect(&place.address(), &options).ok()?.disconnect().ok()
+                });
+            }
+        },
+    );
+}
+
+#[test]
+fn daemon_that_stops_ends_sessions_behind_what_was_delivered() {
+    for &driver in drivers() {
+        for carrier in [Carrier::Tcp, Carrier::Unix, Carrier::SharedMemory] {
+            for wait in waits() {
+                let place = Place { daemon: Setup::new(driver).start(), carrier };
+                let mut session = place.member("alice", "g");
+                session.inbox().set_wait(wait);
+                for number in 0..100_u8 {
+                    session.multicast(Service::Agreed, &["g"], 0, &[number]).unwrap();
+                }
+                // The last one is delivered, so all are: the daemon owes them.
+                let (mut outbox, mut inbox) = session.split();
+                let Event::Message(_) = inbox.receive().unwrap() else { panic!("{place}") };
+                let name = place.to_string();
+                let mut bob = place.connect("bob");
+                bob.multicast(Service::Agreed, &["#bob#localhost"], 0, b"").unwrap();
+                next(&mut bob);
+                place.daemon.stop();
+                let mut got = 1;
+                let end = loop {
+                    match inbox.receive() {
+                        Ok(_) => got += 1,
+                        Err(error) => break error,
+                    }
+                };
+                assert!(matches!(end, ReceiveError::Closed), "{name}: {end}");
+                assert_eq!(got, 100, "{name}");
+                assert!(matches!(inbox.receive(), Err(ReceiveError::Closed)), "{name}: again");
+                let told = (0..1000).find_map(|_| {
+                    outbox.multicast(Service::Agreed, &["g"], 0, b"nobody is there").err()
+                });
+                assert!(matches!(told, Some(MulticastError::Closed)), "{name}: {told:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn daemon_that_is_killed_is_noticed_at_once_and_met_again() {
+    for &driver in drivers() {
+        for carrier in [Carrier::Unix, Carrier::SharedMemory] {
+            let setup = Setup::new(driver);
+            let place = Place { daemon: setup.start(), carrier };
+            let (address, options) = (place.address(), place.options().name("alice"));
+            let directory = place.daemon.directory();
+            let mut parked = place.connect("parked");
+            let mut spinning = place.connect("spinning");
+            spinning.inbox().set_wait(Wait::Spin);
+            let waiters = [&mut parked, &mut spinning];
+            std::thread::scope(|scope| {
+                let ends = waiters.map(|session| scope.spawn(|| session.receive().map(drop)));
+                place.daemon.kill();
+                for end in ends {
+                    assert!(matches!(end.join().unwrap(), Err(ReceiveError::Closed)));
+                }
+            });
+            let refused = Session::connect(&address, &options);
+            assert!(matches!(refused, Err(ConnectError::Unreachable { .. })), "{refused:?}");
+            let options = options.retry_for(PATIENCE);
+            let start = Instant::now();
+            let again = std::thread::spawn(move || Session::connect(&address, &options));
+            let daemon = setup.try_start_in(directory).unwrap();
+            let mut session = again.join().unwrap().unwrap();
+            assert!(start.elapsed() < PATIENCE);
+            session.multicast(Service::Agreed, &["#alice#localhost"], 0, b"back").unwrap();
+            assert_eq!(next_data(&mut session), b"back");
+            drop(session);
+            daemon.stop();
+        }
+    }
+}

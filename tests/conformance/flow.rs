@@ -1,0 +1,175 @@
+//! Much at a time: batches, event loops, two threads, receivers that are slow.
+
+use madrigal::client::{Event, MulticastError, Options, ReceiveError, Service, Session};
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::{Carrier, everywhere, next, next_data, pattern};
+
+/// Small queues and small bounds, so that both are met often.
+const TIGHT: &str = "pool_bytes_max = 4000000\nsession_queue_bytes = 16384";
+
+#[test]
+fn batches_of_any_size_arrive_in_order() {
+    everywhere(
+        |setup| setup.section("memory", "session_queue_bytes = 16384"),
+        |place| {
+            let session = place.member("alice", "g");
+            let (mut outbox, mut inbox) = session.split();
+            const MESSAGES: usize = 5_000;
+            let sender = std::thread::spawn(move || {
+                for number in 0..MESSAGES {
+                    let data = pattern(number, number % 300);
+                    outbox.queue(Service::Fifo, &["g"], 0, &data).unwrap();
+                }
+                outbox.flush().unwrap();
+                outbox
+            });
+            for number in 0..MESSAGES {
+                let Event::Message(message) = inbox.receive().unwrap() else { panic!("{place}") };
+                assert!(message.data() == pattern(number, number % 300), "{place}: {number}");
+            }
+            sender.join().unwrap();
+        },
+    );
+}
+
+#[test]
+fn event_loop_with_one_thread_sends_and_receives_more_than_all_queues_hold() {
+    everywhere(
+        |setup| setup.section("memory", "session_queue_bytes = 16384"),
+        |place| {
+            let mut session = place.member("alice", "g");
+            session.outbox().set_nonblocking(true);
+            const MESSAGES: usize = 300;
+            let (mut sent, mut received) = (0, 0);
+            while received < MESSAGES {
+                while sent < MESSAGES {
+                    let data = pattern(sent, 20_000);
+                    match session.multicast(Service::Agreed, &["g"], 0, &data) {
+                        Ok(()) => sent += 1,
+                        Err(MulticastError::WouldBlock) => break,
+                        Err(error) => panic!("{place}: {error}"),
+                    }
+                }
+                while let Some(event) = session.try_receive().unwrap() {
+                    let Event::Message(message) = event else { panic!("{place}") };
+                    assert!(message.data() == pattern(received, 20_000), "{place}: {received}");
+                    received += 1;
+                }
+                let mut wanted = PollFlags::IN;
+                if session.outbox().wants_write() {
+                    wanted |= PollFlags::OUT;
+                }
+                let mut fds = [PollFd::new(&session, wanted)];
+                if received < MESSAGES {
+                    poll(&mut fds, None).unwrap();
+                }
+                if fds[0].revents().contains(PollFlags::OUT) {
+                    match session.outbox().flush() {
+                        Ok(()) | Err(MulticastError::WouldBlock) => {}
+                        Err(error) => panic!("{place}: {error}"),
+                    }
+                }
+            }
+        },
+    );
+}
+
+#[test]
+fn receiver_that_never_reads_is_dropped_and_harms_nobody() {
+    everywhere(
+        |setup| {
+            let setup = setup.section("memory", TIGHT);
+            setup.section("sessions", "messages_max = 100\nbytes_max = 500000")
+        },
+        |place| {
+            let mut deaf = place.member("deaf", "g");
+            let mut alice = place.connect("alice");
+            let mut bob = place.member("bob", "g");
+            for number in 0..1000 {
+                alice.multicast(Service::Agreed, &["g"], 0, &pattern(number, 5_000)).unwrap();
+                assert!(next_data(&mut bob) == pattern(number, 5_000), "{place}: {number}");
+            }
+            place.daemon.wait_for_log("reason=\"slow\"");
+            let mut got = 0;
+            let end = loop {
+                match deaf.receive() {
+                    Ok(_) => got += 1,
+                    Err(error) => break error,
+                }
+            };
+            assert!(matches!(end, ReceiveError::Closed), "{place}: {end}");
+            assert!(got < 1000, "{place}: it cannot have got all");
+        },
+    );
+}
+
+#[test]
+fn senders_are_held_back_for_a_slow_receiver_and_nothing_is_lost() {
+    everywhere(
+        |setup| {
+            let setup = setup.section("memory", TIGHT);
+            let bounds = "messages_max = 100\nbytes_max = 500000\nslow_receiver = \"hold\"";
+            setup.section("sessions", bounds)
+        },
+        |place| {
+            let mut slow = place.member("slow", "g");
+            let mut alice = place.connect("alice");
+            const MESSAGES: usize = 600;
+            let sender = std::thread::spawn(move || {
+                for number in 0..MESSAGES {
+                    alice.multicast(Service::Agreed, &["g"], 0, &pattern(number, 5_000)).unwrap();
+                }
+                alice
+            });
+            // It stops more than once, because the bounds hold a fraction of all.
+            for number in 0..MESSAGES {
+                assert!(next_data(&mut slow) == pattern(number, 5_000), "{place}: {number}");
+            }
+            sender.join().unwrap();
+        },
+    );
+}
+
+#[test]
+fn nothing_comes_when_nothing_was_sent() {
+    everywhere(
+        |setup| setup,
+        |place| {
+            let mut session = place.connect("alice");
+            let soon = std::time::Duration::from_millis(1);
+            for wait in crate::waits() {
+                session.inbox().set_wait(wait);
+                assert!(session.receive_timeout(soon).unwrap().is_none());
+                assert!(session.try_receive().unwrap().is_none());
+            }
+        },
+    );
+}
+
+#[test]
+fn shared_memory_is_taken_without_asking_and_left_with_a_reason() {
+    everywhere(
+        |setup| setup,
+        |place| {
+            let session = Session::connect(&place.address(), &Options::new()).unwrap();
+            match place.carrier {
+                Carrier::Tcp => assert!(session.why_socket().unwrap().contains("TCP")),
+                Carrier::Unix | Carrier::SharedMemory => assert_eq!(session.why_socket(), None),
+            }
+        },
+    );
+    everywhere(
+        |setup| setup.listen("tcp = [\"127.0.0.1\"]\nshared_memory = false"),
+        |place| {
+            let mut session = Session::connect(&place.address(), &Options::new()).unwrap();
+            let why = session.why_socket().unwrap().to_owned();
+            match place.carrier {
+                Carrier::Tcp => assert!(why.contains("TCP"), "{why}"),
+                _ => assert!(why.contains(".shm does not answer"), "{why}"),
+            }
+            session.join("g").unwrap();
+            assert!(matches!(next(&mut session), Event::View(_)));
+        },
+    );
+}
