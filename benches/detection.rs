@@ -1,8 +1,9 @@
 //! How long until clients know that a daemon is gone, and until it is one of them again?
 //!
-//! Three daemons in a lab (`scripts/lab`, so as root), a client program on each. A time is that from
-//! the cause to the last of the clients that see the new view, or to the log line where it says so.
-//! Prints a table; `cargo bench --bench detection -- [TRIALS [DRIVER]]`, or `scripts/measure-cluster`.
+//! Three daemons in a lab (`scripts/lab`, so as root), a client program on each. A time is that
+//! from the cause to the last of the clients that see the new view, or to the log line where it
+//! says so. Prints a table; `cargo bench --bench detection -- [TRIALS [DRIVER]]`, or
+//! `scripts/measure-cluster`.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -152,7 +153,7 @@ fn cut(lab: &Lab, crew: &Crew) -> (Duration, Duration) {
     (lost, last_view(crew, &HOSTS).saturating_duration_since(before))
 }
 
-/// Daemons that could not be worked with are left alone for a moment, which is not what is measured.
+/// Daemons that could not be worked with are left alone for a moment, which is not measured.
 fn get_over() {
     std::thread::park_timeout(Duration::from_secs(1));
 }

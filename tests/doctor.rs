@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use madrigal::config::Config;
+use madrigal::config::{Config, Who};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -98,7 +98,8 @@ fn sysctls() -> BTreeMap<String, String> {
 fn presets() -> Vec<(String, Config)> {
     let entries = fs::read_dir("tuning").unwrap().map(|entry| entry.unwrap().path());
     let files = entries.filter(|path| path.extension().is_some_and(|found| found == "toml"));
-    let load = |path: &Path| Config::load(path, None).unwrap_or_else(|error| panic!("{error}"));
+    let load =
+        |path: &Path| Config::load(path, Who::Anyone).unwrap_or_else(|error| panic!("{error}"));
     files.map(|path| (path.display().to_string(), load(&path))).collect()
 }
 

@@ -1,5 +1,5 @@
-//! A configuration as a `madrigal.toml` for all hosts of its cluster. What one host makes of a file,
-//! every key of it, writes `text.rs`.
+//! A configuration as a `madrigal.toml` for all hosts of its cluster. What one host makes of a
+//! file, every key of it, writes `text.rs`.
 
 use std::path::Path;
 
@@ -88,9 +88,8 @@ fn listen(cluster: &Cluster) -> String {
         return String::new();
     };
     let all = list([quoted(&wildcard(daemon.address).to_string())].into_iter());
-    format!(
-        "\n[listen]\n# Of daemons without `clients`: all addresses, as Spread has it.\ntcp = {all}\n"
-    )
+    let why = "# Of daemons without `clients`: all addresses, as Spread has it.";
+    format!("\n[listen]\n{why}\ntcp = {all}\n")
 }
 
 /// The access file, by its name alone where it lies beside the source.

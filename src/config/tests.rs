@@ -472,7 +472,7 @@ fn every_key_is_written() {
 
 /// Cells of the table rows of a page that begin with a key.
 fn key_rows(page: &str) -> impl Iterator<Item = Vec<String>> {
-    page.lines().filter(|line| line.starts_with("| `") && line.contains('.')).map(|line| {
+    let rows = page.lines().filter(|line| line.starts_with("| `")).map(|line| {
         let line = line.replace("\\|", "\0");
         let bare = |cell: &str| {
             let code = cell.strip_prefix('`').and_then(|cell| cell.strip_suffix('`'));
@@ -480,7 +480,8 @@ fn key_rows(page: &str) -> impl Iterator<Item = Vec<String>> {
         };
         let cells = line.split('|').map(|cell| bare(cell.trim()));
         cells.skip(1).collect()
-    })
+    });
+    rows.filter(|cells: &Vec<String>| cells[0].contains('.'))
 }
 
 #[test]
@@ -526,7 +527,7 @@ fn every_preset_loads_and_changes_something() {
         if !is_preset || path.ends_with("madrigal.toml") {
             continue;
         }
-        let config = Config::load(&path, Who::Local).unwrap_or_else(|error| panic!("{error}"));
+        let config = Config::load(&path, Who::Anyone).unwrap_or_else(|error| panic!("{error}"));
         assert_ne!(config, Config::default(), "{}", path.display());
         presets += 1;
     }

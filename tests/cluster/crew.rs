@@ -256,7 +256,8 @@ fn describe(seen: &[Seen]) -> String {
         let members: Vec<String> = members.iter().map(PrivateGroup::to_string).collect();
         let _ = writeln!(
             text,
-            "{host}: {session}, {delivered} messages, {network_views} network views, {} last ones, sees {}",
+            "{host}: {session}, {delivered} messages, {network_views} network views, {} last \
+             ones, sees {}",
             last.len(),
             members.join(" ")
         );

@@ -17,8 +17,8 @@ Examples:
   madrigal config check spread.conf --name alpha  is it right for alpha
   madrigal config convert spread.conf > madrigal.toml
 
-A file whose name ends in .conf is read as Spread's, in .toml as Madrigal's; of other files, those in
-which a line begins with Spread_Segment are Spread's.
+A file whose name ends in .conf is read as Spread's, in .toml as Madrigal's; of other files, those
+in which a line begins with Spread_Segment are Spread's.
 Exit codes: 0 right, 1 wrong or unreadable, 2 bad arguments.";
 
 /// What to do with a configuration.

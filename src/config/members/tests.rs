@@ -120,8 +120,8 @@ fn a_cluster_that_cannot_be_is_told_why() {
         (r#"["a 10.0.0.1", "a 10.0.0.2"]"#, "two daemons called a"),
         (r#"["a 10.0.0.1", "b 10.0.0.1"]"#, "two daemons at 10.0.0.1:4803 or a port beside it"),
         (
-            r#"["a 10.0.0.1", { name = "b", address = "10.0.0.2", id = 3323278024 },
-                "M 10.0.0.3"]"#,
+            // The id that M has by its name.
+            r#"[{ name = "b", address = "10.0.0.2", id = 3323278024 }, "M 10.0.0.3"]"#,
             "two daemons with id 3323278024: b and M",
         ),
         (r#"["a 10.0.0.1", "b ::1"]"#, "another IP version"),

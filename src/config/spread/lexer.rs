@@ -1,5 +1,5 @@
-//! Text to tokens, by Spread's rules: a token is as long as it can be, so white space around `=` and
-//! `;` is needed, and a name may hold almost anything.
+//! Text to tokens, by Spread's rules: a token is as long as it can be, so white space around `=`
+//! and `;` is needed, and a name may hold almost anything.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;

@@ -1,5 +1,5 @@
-//! A `spread.conf`, read as it is: `lexer.rs` and `parser.rs` know its form, `keyword.rs` its words,
-//! `effect.rs` what they come to here. What has no effect is noted, with the reason.
+//! A `spread.conf`, read as it is: `lexer.rs` and `parser.rs` know its form, `keyword.rs` its
+//! words, `effect.rs` what they come to here. What has no effect is noted, with the reason.
 
 mod effect;
 mod keyword;

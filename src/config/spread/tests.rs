@@ -59,16 +59,17 @@ fn compare_with_golden(path: &Path, text: &str) {
 fn files_are_converted_as_before_and_come_to_the_same() {
     for path in files("conf") {
         let text = fs::read_to_string(&path).unwrap();
-        let read = |text: &str, file: &str, who| {
-            parse_as(text, Path::new(file), who).unwrap_or_else(|error| panic!("{error}"))
+        let source = Path::new("etc").join(path.file_name().unwrap());
+        let read = |text: &str, file: &Path, who| {
+            parse_as(text, file, who).unwrap_or_else(|error| panic!("{error}"))
         };
-        let config = read(&text, "etc/spread.conf", Who::Anyone);
-        let converted = convert(&config, Path::new("etc/spread.conf"));
+        let config = read(&text, &source, Who::Anyone);
+        let converted = convert(&config, &source);
         compare_with_golden(&path.with_extension("toml"), &converted);
         for daemon in &config.cluster.daemons {
             let who = Who::Named(daemon.name);
-            let old = Config { notes: Vec::new(), ..read(&text, "etc/spread.conf", who) };
-            let new = read(&converted, "etc/madrigal.toml", who);
+            let old = Config { notes: Vec::new(), ..read(&text, &source, who) };
+            let new = read(&converted, Path::new("etc/madrigal.toml"), who);
             assert_eq!(old, new, "{}", path.display());
             assert_eq!(old.cluster.identity(), new.cluster.identity());
         }
@@ -267,7 +268,7 @@ proptest! {
             text += &format!("Spread_Segment {group}:{port} {{\n");
             for (name, host, kind, has_id) in daemons.iter().skip(index).step_by(ports.len()) {
                 let address = format!("10.0.0.{host}");
-                let id = if *has_id { format!("VirtualID = {host}000{kind}") } else { String::new() };
+                let id = if *has_id { format!("VirtualID = {host}0{kind}") } else { String::new() };
                 let interfaces = match kind {
                     0 => String::new(),
                     1 => format!("{{ {address} }}"),

@@ -232,7 +232,7 @@ impl<B: Buffer> Gather<B> {
             }
             None => None,
         };
-        // Where all others are silent, it was perhaps this daemon that stood still: they answer soon.
+        // Where all others are silent, perhaps it was this daemon that stood still: they answer.
         let may_answer = |rank: Rank| cx.links.heard_at(rank).is_some();
         let is_left_alone = self.proposal.len() == 1 && self.expected.iter().any(may_answer);
         let answers = is_left_alone.then(|| self.began + failure / ANSWER_SHARE);
