@@ -13,7 +13,7 @@ use clap::Parser;
 use madrigal::sim::core::Core;
 use madrigal::sim::group::Grouped;
 use madrigal::sim::order::Ordering;
-use madrigal::sim::report::sweep;
+use madrigal::sim::report::{Failure, sweep};
 use madrigal::sim::{Options, run};
 
 /// Runs the ordering core in the simulator.
@@ -66,11 +66,10 @@ fn simulate<C: Core>(arguments: Arguments) -> ExitCode {
         }
     }
     let started = Instant::now();
-    let (summary, failures) = sweep::<C>(seeds, &options, arguments.threads, arguments.keep_going);
+    let Arguments { threads, keep_going, .. } = arguments;
+    let tell = |failure: &Failure| println!("{failure}");
+    let (summary, failures) = sweep::<C>(seeds, &options, threads, keep_going, tell);
     let elapsed = started.elapsed();
-    for failure in &failures {
-        println!("{failure}");
-    }
     let ratio = summary.time.as_secs_f64() / elapsed.as_secs_f64();
     println!("{summary}, in {:.1} s, {ratio:.0} times real time", elapsed.as_secs_f64());
     println!("{} failed", failures.len());

@@ -153,7 +153,16 @@ fn sigusr1_and_sighup_are_told_and_stop_nothing() {
     let counters = daemon.wait_for("counters").pop().unwrap();
     assert!(counters.contains("sessions_started 0"), "{counters}");
     daemon.signal(Signal::HUP);
+    daemon.wait_for("the configuration is the same");
+    let config = daemon.directory.path().join("madrigal.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{text}\n[sessions]\nmax = 5\n")).unwrap();
+    daemon.signal(Signal::HUP);
     daemon.wait_for("needs a restart");
+    daemon.wait_for("`sessions.max` changes from 16384 to 5");
+    fs::write(&config, "nonsense").unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("the configuration stays as it was");
     assert!(UnixStream::connect(daemon.socket()).is_ok());
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait(), Some(0));

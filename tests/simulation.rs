@@ -1,20 +1,26 @@
-//! The ordering core under every fault, run by seed.
+//! The ordering core, and the whole protocol layer with sessions, under every fault, run by seed.
 //!
-//! Every build makes some short runs. `MADRIGAL_SEEDS=0..5000` makes those in full length, and
-//! `MADRIGAL_SEED=17` one of them.
+//! Every build makes some short runs. `MADRIGAL_SEEDS=0..5000` makes those in full length, and a
+//! few with many daemons; `MADRIGAL_SEED=17` makes one of them.
 
 use std::ops::Range;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use madrigal::sim::Options;
+use madrigal::sim::core::Core;
+use madrigal::sim::group::Grouped;
 use madrigal::sim::order::Ordering;
-use madrigal::sim::report::{Summary, judge};
+use madrigal::sim::report::{Failure, sweep};
 
 /// Runs of every build.
-const SEEDS: Range<u64> = 0..40;
+const SEEDS: Range<u64> = 0..12;
 
 /// How long faults last in them.
-const FAULTS: Duration = Duration::from_millis(120);
+const FAULTS: Duration = Duration::from_millis(100);
+
+/// How long faults last in runs of many daemons.
+const FAULTS_OF_MANY: Duration = Duration::from_millis(150);
 
 fn seeds() -> Option<Range<u64>> {
     let number = |text: &str| text.parse::<u64>().expect("a seed is a number");
@@ -26,19 +32,38 @@ fn seeds() -> Option<Range<u64>> {
     Some(number(start)..number(end))
 }
 
-#[test]
-fn every_seed_keeps_every_property() {
-    let (seeds, faults) = match seeds() {
-        Some(seeds) => (seeds, None),
-        None => (SEEDS, Some(FAULTS)),
-    };
-    let options = Options { faults, ..Options::default() };
-    let mut summary = Summary::default();
-    for seed in seeds {
-        match judge::<Ordering>(seed, &options) {
-            Ok(one) => summary.add(one),
-            Err(failure) => panic!("{failure}"),
-        }
+fn simulate<C: Core>(what: &str, seeds: Range<u64>, options: &Options) {
+    let threads = available_parallelism().map_or(1, usize::from);
+    let tell = |failure: &Failure| println!("{failure}");
+    let (summary, failures) = sweep::<C>(seeds, options, threads, false, tell);
+    println!("{what}: {summary}");
+    if let Some(failure) = failures.first() {
+        panic!("{failure}");
     }
-    println!("{summary}");
+}
+
+/// Runs drawn by lot, and where it was asked for many, some of 40 and 128 daemons.
+fn simulate_all<C: Core>(what: &str) {
+    let Some(seeds) = seeds() else {
+        let options = Options { faults: Some(FAULTS), ..Options::default() };
+        return simulate::<C>(what, SEEDS, &options);
+    };
+    let start = seeds.start;
+    let many = (seeds.end - seeds.start) / 250;
+    simulate::<C>(what, seeds, &Options::default());
+    for (daemons, runs) in [(40, many), (128, many / 4)] {
+        let faults = Some(FAULTS_OF_MANY);
+        let options = Options { daemons: Some(daemons), faults, ..Options::default() };
+        simulate::<C>(&format!("{what}, {daemons} daemons"), start..start + runs, &options);
+    }
+}
+
+#[test]
+fn every_seed_keeps_every_property_of_the_order() {
+    simulate_all::<Ordering>("order");
+}
+
+#[test]
+fn every_seed_keeps_every_property_of_the_groups() {
+    simulate_all::<Grouped>("groups");
 }

@@ -356,3 +356,26 @@ mod scanner {
         assert_eq!(links("[a](b.md#c) and [d](#e), [f](https://g.h)"), ["b.md", "https://g.h"]);
     }
 }
+
+/// Every check and test that the page of promises names is there.
+#[test]
+fn promises_name_checks_that_exist() {
+    let page = fs::read_to_string("docs/semantics.md").expect("the page is there");
+    let code: String = sources().into_iter().map(|source| source.text).collect();
+    let named = page.split('`').skip(1).step_by(2);
+    let is_check = |name: &&str| {
+        let mut chars = name.chars();
+        matches!(chars.next(), Some('d' | 'g' | 'l'))
+            && chars.next().is_some_and(|digit| digit.is_ascii_digit())
+    };
+    let mut found = 0;
+    for name in named.filter(|name| is_check(name) || name.starts_with("tests::")) {
+        let name = name.trim_start_matches("tests::");
+        // The page says what such names stand for.
+        if name != "…" {
+            assert!(code.contains(&format!("fn {name}(")), "{name} is no check");
+            found += 1;
+        }
+    }
+    assert!(found > 30, "{found} checks are named");
+}

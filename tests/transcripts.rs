@@ -2,17 +2,20 @@
 //! byte that it sends must be the recorded one. `player/` says how, and what may differ from run
 //! to run; what our daemon does otherwise on purpose is in [`DEVIATIONS`].
 
+#[path = "cluster/lab.rs"]
+#[allow(dead_code, reason = "the tests of the cluster use all of it")]
+mod lab;
 mod player;
 mod recorded;
 mod support;
 
 use madrigal::wire::session::kind;
-use player::{Deviation, Edit, Play, Step, replay, script};
+use player::{Deviation, Edit, Play, Step, cluster_script, replay, script};
 use support::{Client, Daemon, Driver, Setup, drivers};
 
 /// All that differs from Spread in what one daemon sends; `docs/spread-compatibility.md` tells
 /// users. One more is in `player/compare.rs`: group ids never come back.
-const DEVIATIONS: [Deviation; 3] = [
+const DEVIATIONS: [Deviation; 4] = [
     Deviation {
         transcript: "04-connect-rejects",
         edits: &[Edit::Instead(53, b"\x05NULL \xf7")],
@@ -27,6 +30,11 @@ const DEVIATIONS: [Deviation; 3] = [
         transcript: "11-group-names",
         edits: &[Edit::Unsent(34), Edit::Unsent(37), Edit::Unsent(40), Edit::Unsent(45)],
         reason: "only names that Spread's library lets through can be joined",
+    },
+    Deviation {
+        transcript: "32-three-way-partition-and-merge",
+        edits: &[Edit::InSteps(102, 108)],
+        reason: "daemons that hear each other merge at once, and do not wait for a third",
     },
 ];
 
@@ -252,4 +260,49 @@ fn flush_vulnerable_message() {
 #[test]
 fn flush_cascading_memberships() {
     check("42-flush-cascading-memberships", PLAIN);
+}
+
+/// Replays a transcript of three daemons in a lab, with each driver.
+fn check_cluster(transcript: &str) {
+    if !lab::is_possible() {
+        return;
+    }
+    let steps = cluster_script(transcript, &DEVIATIONS);
+    for &driver in drivers() {
+        let lab = lab::Plan::named(driver, &["dz", "da", "dm"]).start();
+        lab.await_ring();
+        if let Err(what) = player::cluster::replay(&lab, &steps) {
+            panic!("{transcript} with {driver}: {what}");
+        }
+    }
+}
+
+#[test]
+fn remote_daemons() {
+    check_cluster("30-remote-daemons");
+}
+
+#[test]
+fn partition_and_merge() {
+    check_cluster("31-partition-and-merge");
+}
+
+#[test]
+fn three_way_partition_and_merge() {
+    check_cluster("32-three-way-partition-and-merge");
+}
+
+#[test]
+fn daemon_stopped_and_continued() {
+    check_cluster("33-daemon-stopped-and-continued");
+}
+
+#[test]
+fn daemon_crash_and_restart() {
+    check_cluster("34-daemon-crash-and-restart");
+}
+
+#[test]
+fn daemon_terminated() {
+    check_cluster("35-daemon-terminated");
 }

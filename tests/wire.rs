@@ -801,6 +801,7 @@ proptest! {
                 }
                 recorded::What::Received(_)
                 | recorded::What::Call(_)
+                | recorded::What::Note(_)
                 | recorded::What::Other => None,
             })
             .collect();

@@ -11,6 +11,7 @@ mod frames;
 mod handshake;
 pub(crate) mod loopback;
 mod model;
+pub(crate) mod order;
 mod reader;
 mod reference;
 pub(crate) mod script;

@@ -121,6 +121,16 @@ pub const CPUS_MAX: usize = 1024;
 /// Daemons of one cluster: a set of them is one 128-bit number.
 pub const DAEMONS_MAX: usize = 128;
 
+/// Greatest incarnation of a daemon: milliseconds of wall-clock time until the year 2248.
+pub const INCARNATION_MAX: u64 = (1 << 43) - 1;
+
+/// Greatest number of a ring that another can follow. Numbers begin at the incarnation times 2^20,
+/// below 2^63, and grow by 2^20 with each ring, so that no daemon ever gets here.
+pub const RING_NUMBER_MAX: u64 = u64::MAX - (1 << 21);
+
+/// Segments of one cluster: as many as Spread's configuration takes.
+pub const SEGMENTS_MAX: usize = 20;
+
 /// Packets between the slowest daemon of a ring and the newest one: the receive window.
 ///
 /// At 1,400 bytes it is 11 MB, several turns of a 10 Gbit/s link; a map of it fits a datagram.
@@ -149,6 +159,8 @@ pub const STATE_PART_BYTES: usize = 64 * 1024;
 
 /// Batches of packets that a socket for other daemons may bring in one turn.
 pub const DATAGRAM_RECEIVES_PER_TURN: usize = 64;
+/// Shortest part of that state that a daemon may be told to make: longer than what it begins with.
+pub const STATE_PART_BYTES_MIN: usize = 100;
 
 /// Requests of one session that may wait for the ring before no more are read from it.
 pub const SESSION_WAITING_MAX: usize = 32;

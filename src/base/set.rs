@@ -124,15 +124,32 @@ impl DaemonSet {
     }
 
     /// All of it in the configured order.
-    pub fn iter(self) -> impl Iterator<Item = Rank> + Clone {
-        let mut rest = self;
-        std::iter::from_fn(move || {
-            let first = rest.first()?;
-            rest.remove(first);
-            Some(first)
-        })
+    pub fn iter(self) -> Ranks {
+        Ranks { rest: self }
     }
 }
+
+/// Daemons of a set in the configured order.
+#[derive(Clone, Debug)]
+pub struct Ranks {
+    rest: DaemonSet,
+}
+
+impl Iterator for Ranks {
+    type Item = Rank;
+
+    fn next(&mut self) -> Option<Rank> {
+        let first = self.rest.first()?;
+        self.rest.remove(first);
+        Some(first)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.rest.len(), Some(self.rest.len()))
+    }
+}
+
+impl ExactSizeIterator for Ranks {}
 
 impl FromIterator<Rank> for DaemonSet {
     fn from_iter<I: IntoIterator<Item = Rank>>(ranks: I) -> Self {

@@ -9,7 +9,8 @@ use std::sync::atomic::AtomicBool;
 use std::{io, panic};
 
 use clap::Parser;
-use madrigal::config::{Config, ConfigError, DriverChoice, LogFormat, LogLevel};
+use madrigal::base::{DaemonName, NameError};
+use madrigal::config::{Config, ConfigError, DriverChoice, LogFormat, LogLevel, Who, reload};
 use madrigal::observe::log;
 use madrigal::runtime::{self, RunError, Running, StartError};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -32,13 +33,19 @@ const MISUSED: u8 = 2;
     name = "madrigald",
     version,
     after_help = "\
-Signals: SIGTERM and SIGINT stop the daemon (a second one at once), SIGUSR1 logs the counters.
+Signals: SIGTERM and SIGINT stop the daemon (a second one at once), SIGHUP reads the configuration
+again, SIGUSR1 logs the counters.
 Exit codes: 0 stopped as told, 1 could not start or go on, 2 bad arguments or configuration."
 )]
 struct Arguments {
-    /// The configuration, a TOML file
+    /// The configuration: a madrigal.toml, or a spread.conf, which is known by its name (*.conf) or
+    /// by what is in it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+
+    /// Which daemon of the cluster this one is, whatever the configuration says
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    name: Option<DaemonName>,
 
     /// How to talk to the kernel, whatever the configuration says: auto, io_uring or mio
     #[arg(long, value_name = "DRIVER")]
@@ -49,11 +56,16 @@ struct Arguments {
     check: bool,
 }
 
+fn name(text: &str) -> Result<DaemonName, NameError> {
+    DaemonName::new(text.as_bytes())
+}
+
 impl Arguments {
     fn config(&self) -> Result<Config, ConfigError> {
+        let default = Config::default();
         let mut config = match &self.config {
-            Some(path) => Config::load(path)?,
-            None => Config::default(),
+            Some(path) => Config::load(path, self.name.map_or(Who::Local, Who::Named))?,
+            None => Config { daemon: self.name.unwrap_or(default.daemon), ..default },
         };
         config.cores.driver = self.driver.unwrap_or(config.cores.driver);
         Ok(config)
@@ -81,12 +93,13 @@ fn main() -> ExitCode {
         }
     };
     if arguments.check {
+        config.notes.iter().for_each(|note| eprintln!("{}", note.brief()));
         print!("{config}");
         return ExitCode::SUCCESS;
     }
     log::install(level(config.log.level), config.log.format == LogFormat::Journal);
     abort_on_panic();
-    match serve(config) {
+    match serve(&arguments, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             tracing::error!("{failure}");
@@ -95,17 +108,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(config: Config) -> Result<(), Failure> {
+fn serve(arguments: &Arguments, mut config: Config) -> Result<(), Failure> {
     // Before there is anything that a signal would leave behind.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
     stop_at_once_on_second()?;
     announce(&config);
-    let running = runtime::start(config)?;
+    let running = runtime::start(config.clone())?;
     for address in running.tcp_addresses() {
         tracing::info!(%address, "listening");
     }
     tracing::info!("ready");
-    wait_for_stop(&mut signals, &running);
+    wait_for_stop(&mut signals, arguments, &mut config, &running);
     tracing::info!("stopping");
     running.stop();
     let counters = counters(&running);
@@ -115,14 +128,42 @@ fn serve(config: Config) -> Result<(), Failure> {
 }
 
 /// Returns at the first signal that stops the daemon; a core that fails sends one too.
-fn wait_for_stop(signals: &mut Signals, running: &Running) {
+fn wait_for_stop(
+    signals: &mut Signals,
+    arguments: &Arguments,
+    config: &mut Config,
+    running: &Running,
+) {
     for signal in signals.forever() {
         match signal {
             SIGUSR1 => tracing::info!(counters = counters(running), "counters"),
-            SIGHUP => tracing::warn!("a changed configuration needs a restart; nothing was read"),
+            SIGHUP => reload(arguments, config, running),
             _ => return,
         }
     }
+}
+
+/// Reads the configuration again, and goes over to what can change while clients stay: all of it,
+/// or nothing.
+fn reload(arguments: &Arguments, config: &mut Config, running: &Running) {
+    if arguments.config.is_none() {
+        return tracing::warn!("there is no configuration file to read again");
+    }
+    let new = match arguments.config() {
+        Ok(new) => new,
+        Err(error) => return tracing::error!("the configuration stays as it was: {error}"),
+    };
+    let plan = reload::plan(config, &new);
+    if !plan.restart.is_empty() {
+        tracing::error!("the configuration stays as it was, as this needs a restart:");
+        return plan.restart.iter().for_each(|why| tracing::error!("{why}"));
+    }
+    if plan.is_empty() {
+        return tracing::info!("the configuration is the same");
+    }
+    plan.live.iter().for_each(|change| tracing::info!("{change}"));
+    running.reload(new.cluster.clone());
+    *config = new;
 }
 
 /// Lets a second SIGTERM or SIGINT end the process, should stopping take too long for someone.
@@ -153,6 +194,7 @@ fn announce(config: &Config) {
     for section in config.to_string().split("\n\n") {
         tracing::info!("configuration: {}", section.trim_end().replace('\n', "  "));
     }
+    config.notes.iter().for_each(|note| tracing::warn!("{}", note.brief()));
 }
 
 /// All counters on one line.

@@ -1,6 +1,5 @@
 //! Values to a [`Config`]: every key, its range, and what goes with what.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,15 +8,16 @@ use toml::de::DeValue;
 
 use super::error::ConfigError;
 use super::file::{self, Document, Section};
-use super::{AccessList, Auth, Config, Cores, Listen, Log, Memory, Methods, Sessions, UnixSocket};
+use super::host::{Host, Who};
+use super::members::cluster;
+use super::{
+    AccessList, Auth, Cluster, Config, Cores, Listen, Log, Memory, Methods, Sessions, UnixSocket,
+};
 use crate::base::DaemonName;
 use crate::base::limits::{
     CHUNK_BYTES, CLIENT_FRAME_BYTES_MAX, CORES_MAX, CPUS_MAX, DAEMON_NAME_BYTES_MAX,
     LISTEN_ADDRESSES_MAX, SHARED_QUEUE_BYTES_MAX, SHARED_QUEUE_BYTES_MIN,
 };
-
-/// Reads a small file; a test's does not touch the disk.
-pub(super) type Read<'r> = &'r dyn Fn(&Path) -> io::Result<String>;
 
 /// Longest directory of the Unix socket: the kernel takes 107 bytes of path in all.
 const UNIX_DIRECTORY_BYTES_MAX: usize = 107 - "/65535.shm".len();
@@ -32,38 +32,53 @@ const MESSAGES_CEILING: usize = 1_000_000_000;
 const BYTES_CEILING: usize = 1 << 40;
 
 /// Reads all sections, and the access file if one is named.
-pub(super) fn config(mut document: Document<'_>, read: Read<'_>) -> Result<Config, ConfigError> {
-    let config = sections(&mut document, read);
+pub(super) fn config(
+    mut document: Document<'_>,
+    host: &dyn Host,
+    who: Who,
+) -> Result<Config, ConfigError> {
+    let config = sections(&mut document, host, who);
     document.finish()?;
     Ok(config)
 }
 
 /// Every key of every section; what is wrong is noted in the document.
-pub(super) fn sections(document: &mut Document<'_>, read: Read<'_>) -> Config {
-    let daemon = daemon(document.section("daemon"));
-    let listen = listen(document.section("listen"));
+pub(super) fn sections(document: &mut Document<'_>, host: &dyn Host, who: Who) -> Config {
+    let named = daemon(document.section("daemon"));
+    let who = match (who, named) {
+        (Who::Local | Who::Anyone, Some(name)) => Who::Named(name),
+        (who, _) => who,
+    };
+    let (cluster, daemon) = cluster(document, host, who);
+    let listen = listen(document.section("listen"), &cluster, daemon);
     let sessions = sessions(document.section("sessions"));
     let beside = document.path().parent().unwrap_or(Path::new("")).to_owned();
-    let auth = auth(document.section("auth"), &beside, read);
+    let auth = auth(document.section("auth"), &beside, host);
     let cores = cores(document.section("cores"));
     let memory = memory(document.section("memory"), &sessions);
     let log = log(document.section("log"));
-    Config { daemon, listen, sessions, auth, cores, memory, log }
+    let notes = Vec::new();
+    Config { daemon, cluster, listen, sessions, auth, cores, memory, log, notes }
 }
 
-fn daemon(mut section: Section<'_, '_>) -> DaemonName {
+fn daemon(mut section: Section<'_, '_>) -> Option<DaemonName> {
     let allowed = format!("a name of 1 to {DAEMON_NAME_BYTES_MAX} characters from `$` to `~`");
-    section.value("name", Config::default().daemon, allowed, |value| {
-        DaemonName::new(file::string(value)?.as_bytes()).ok()
+    section.value("name", None, allowed, |value| {
+        DaemonName::new(file::string(value)?.as_bytes()).ok().map(Some)
     })
 }
 
-fn listen(mut section: Section<'_, '_>) -> Listen {
+/// Where clients connect: the port is that of the daemon's segment unless the section says
+/// otherwise, and what the daemon has for itself comes before what the section has for all.
+fn listen(mut section: Section<'_, '_>, cluster: &Cluster, me: DaemonName) -> Listen {
     let default = Listen::default();
-    let port = section.integer("port", default.port.into(), 0..=u16::MAX.into());
+    let me = cluster.daemon(me);
+    let port = me.map_or(default.port, |me| cluster.segment(me).port);
+    let port = section.integer("port", port.into(), 0..=u16::MAX.into());
     let tcp = section.list("tcp", default.tcp, LISTEN_ADDRESSES_MAX, "IP addresses", |value| {
         file::string(value)?.parse().ok()
     });
+    let tcp = me.and_then(|me| me.clients.clone()).unwrap_or(tcp);
     let unix = section.boolean("unix", true);
     let allowed = format!("an absolute path of at most {UNIX_DIRECTORY_BYTES_MAX} bytes");
     let directory = section.value("unix_directory", PathBuf::from("/tmp"), allowed, directory);
@@ -125,7 +140,7 @@ fn sessions(mut section: Section<'_, '_>) -> Sessions {
     }
 }
 
-fn auth(mut section: Section<'_, '_>, beside: &Path, read: Read<'_>) -> Auth {
+fn auth(mut section: Section<'_, '_>, beside: &Path, host: &dyn Host) -> Auth {
     let default = Auth::default();
     let allowed = methods(&mut section, "allowed", default.allowed);
     let required = methods(&mut section, "required", default.required);
@@ -139,7 +154,8 @@ fn auth(mut section: Section<'_, '_>, beside: &Path, read: Read<'_>) -> Auth {
         section.conflict("allowed", "is empty: nobody could connect");
     }
     let access = match &access_ip {
-        Some(path) => match read(path)
+        Some(path) => match host
+            .read_text(path)
             .map_err(|error| error.to_string())
             .and_then(|text| AccessList::parse(&text).map_err(|error| error.to_string()))
         {

@@ -25,8 +25,8 @@ pub enum ConfigError {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
-/// One thing that is wrong in a file.
-#[derive(Debug, PartialEq, Eq)]
+/// One thing that is wrong in a file, or has no effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The file.
     pub path: PathBuf,
@@ -60,6 +60,13 @@ impl Problem {
             message,
             help: None,
         }
+    }
+}
+
+impl Problem {
+    /// Place and message on one line.
+    pub fn brief(&self) -> String {
+        format!("{}:{}: {}", self.path.display(), self.line, self.message)
     }
 }
 

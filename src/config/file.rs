@@ -27,10 +27,13 @@ pub(super) struct Document<'t> {
     problems: Vec<Problem>,
 }
 
-/// One `[section]` of the file, which may be absent.
+/// One `[section]` of the file, which may be absent, or one table of a list in it.
 pub(super) struct Section<'d, 't> {
     document: &'d mut Document<'t>,
+    /// Of a table in a list `section.list`.
     name: &'static str,
+    /// Which table of the list it is.
+    element: Option<usize>,
 }
 
 impl<'t> Document<'t> {
@@ -63,7 +66,7 @@ impl<'t> Document<'t> {
             let message = format!("`{name}` is {found}, but it must be a section: [{name}]");
             self.blame(value.span(), message);
         }
-        Section { document: self, name }
+        Section { document: self, name, element: None }
     }
 
     /// All keys that were asked for.
@@ -129,8 +132,9 @@ impl<'t> Document<'t> {
 
     /// Where a key that stands in the wrong section belongs.
     fn home_of(&self, name: &str) -> Option<String> {
-        let key = self.keys.iter().find(|key| key.name == name)?;
-        Some(format!("`{name}` belongs into section [{}]", key.section))
+        let homes = self.keys.iter().filter(|key| key.name == name);
+        let homes: Vec<_> = homes.map(|key| format!("[{}]", key.section)).collect();
+        (!homes.is_empty()).then(|| format!("`{name}` belongs into section {}", homes.join(" or ")))
     }
 
     fn blame(&mut self, span: Range<usize>, message: String) {
@@ -149,8 +153,13 @@ impl<'t> Section<'_, 't> {
     ) -> T {
         let section = self.name;
         let document = &mut *self.document;
-        document.keys.push(Key { section, name, allowed: allowed.clone() });
-        let Some(value) = find(&document.root, section, name) else { return default };
+        let is_new = |key: &Key| key.section != section || key.name != name;
+        if document.keys.iter().all(is_new) {
+            document.keys.push(Key { section, name, allowed: allowed.clone() });
+        }
+        let Some(value) = find(&document.root, section, self.element, name) else {
+            return default;
+        };
         match convert(value.get_ref()) {
             Some(value) => value,
             None => {
@@ -207,7 +216,7 @@ impl<'t> Section<'_, 't> {
             return default;
         }
         let document = &mut *self.document;
-        let value = find(&document.root, section, name).map(Spanned::get_ref);
+        let value = find(&document.root, section, self.element, name).map(Spanned::get_ref);
         let Some(DeValue::Array(array)) = value else { return default };
         let mut list = Vec::new();
         let mut wrong = Vec::new();
@@ -236,11 +245,45 @@ impl<'t> Section<'_, 't> {
     /// file's beginning where the key is absent.
     pub(super) fn conflict(&mut self, name: &'static str, why: &str) {
         let document = &mut *self.document;
-        let span = find(&document.root, self.name, name)
+        let span = find(&document.root, self.name, self.element, name)
             .map(Spanned::span)
+            .or_else(|| {
+                let element = self.element.and(table(&document.root, self.name, self.element));
+                element.map(Spanned::span)
+            })
             .or_else(|| Some(document.root.get_key_value(self.name)?.0.span()))
             .unwrap_or(0..0);
         document.blame(span, format!("`{}.{name}` {why}", self.name));
+    }
+
+    /// How many tables are in the list `name`; none where it is wrong.
+    pub(super) fn elements(&mut self, name: &'static str, max: usize) -> usize {
+        let allowed = format!("a list of {name}, each a table, at most {max}");
+        self.value(name, 0, allowed, |value| match value {
+            DeValue::Array(array) => {
+                let tables = array.iter().all(|it| matches!(it.get_ref(), DeValue::Table(_)));
+                (tables && array.len() <= max).then_some(array.len())
+            }
+            _ => None,
+        })
+    }
+
+    /// One of the tables in a list of this section, `name` being `section.list`.
+    pub(super) fn element(&mut self, name: &'static str, index: usize) -> Section<'_, 't> {
+        Section { document: self.document, name, element: Some(index) }
+    }
+
+    /// Ends the reading of a table in a list: whatever was not asked for is unknown.
+    pub(super) fn finish(self) {
+        let document = self.document;
+        let found = table(&document.root, self.name, self.element).map(Spanned::get_ref);
+        let Some(DeValue::Table(found)) = found else { return };
+        let known = |name: &str| {
+            document.keys.iter().any(|key| key.section == self.name && key.name == name)
+        };
+        let unknown = found.keys().filter(|key| !known(key.get_ref().as_ref()));
+        let mut unknown = unknown.map(|key| document.unknown_key(self.name, key)).collect();
+        document.problems.append(&mut unknown);
     }
 }
 
@@ -263,10 +306,25 @@ pub(super) fn integer(value: &DeValue<'_>) -> Option<usize> {
 fn find<'r, 't>(
     root: &'r DeTable<'t>,
     section: &str,
+    element: Option<usize>,
     name: &str,
 ) -> Option<&'r Spanned<DeValue<'t>>> {
-    match root.get(section)?.get_ref() {
+    match table(root, section, element)?.get_ref() {
         DeValue::Table(table) => table.get(name),
+        _ => None,
+    }
+}
+
+/// A section, or a table of a list in one.
+fn table<'r, 't>(
+    root: &'r DeTable<'t>,
+    section: &str,
+    element: Option<usize>,
+) -> Option<&'r Spanned<DeValue<'t>>> {
+    let Some(index) = element else { return root.get(section) };
+    let (section, list) = section.split_once('.')?;
+    match find(root, section, None, list)?.get_ref() {
+        DeValue::Array(array) => array.get(index),
         _ => None,
     }
 }

@@ -1,26 +1,38 @@
 //! The daemon's configuration: valid by construction, frozen once read.
 //!
-//! `file.rs` turns text into values with places, `check.rs` values into a [`Config`], `access.rs`
-//! reads the list of method IP, `text.rs` writes a configuration back as a file. All keys with
-//! their defaults and ranges: `docs/config.md`, which a test compares with the code.
+//! `file.rs` turns text into values with places, `check.rs` and `members.rs` values into a
+//! [`Config`], `access.rs` reads the list of method IP, `text.rs` writes a configuration back as a
+//! file. All keys with their defaults and ranges: `docs/config.md`, which a test compares with the
+//! code.
 
 mod access;
 mod check;
+mod cluster;
+mod convert;
 mod error;
 mod file;
+mod host;
+mod identity;
+mod members;
+pub mod reload;
+mod spread;
 mod text;
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::base::DaemonName;
-use crate::base::limits::{CONFIG_BYTES_MAX, SESSIONS_MAX};
+use crate::base::limits::SESSIONS_MAX;
 
 pub use access::{AccessList, Origin};
+pub use cluster::{Cluster, ClusterDaemon, Ring, Segment};
 pub use error::{ConfigError, Problem, Problems};
+pub use host::Who;
+pub use identity::{IDENTITY_BYTES_MAX, Identity};
+
+use host::{Host, NoHost, ThisHost};
 
 /// Everything that an operator decides about a daemon.
 ///
@@ -30,6 +42,8 @@ pub use error::{ConfigError, Problem, Problems};
 pub struct Config {
     /// Name of this daemon, the second half of its clients' addresses. Default `localhost`.
     pub daemon: DaemonName,
+    /// The daemons that it works with.
+    pub cluster: Cluster,
     /// Where clients connect.
     pub listen: Listen,
     /// What clients may use up.
@@ -42,6 +56,8 @@ pub struct Config {
     pub memory: Memory,
     /// What is told on standard error.
     pub log: Log,
+    /// What the file says that has no effect here, and why; of a `spread.conf` only.
+    pub notes: Vec<Problem>,
 }
 
 /// Where clients connect. There is at least one place.
@@ -259,12 +275,14 @@ impl Default for Config {
         let daemon = DaemonName::new(b"localhost").expect("the default name is legal");
         Self {
             daemon,
+            cluster: Cluster::default(),
             listen: Listen::default(),
             sessions: Sessions::default(),
             auth: Auth::default(),
             cores: Cores::default(),
             memory: Memory::default(),
             log: Log::default(),
+            notes: Vec::new(),
         }
     }
 }
@@ -330,38 +348,59 @@ impl Default for Log {
 impl Config {
     /// Reads and checks a file, and the access file that it names.
     ///
+    /// A file whose name ends in `.conf` is taken for one of Spread's, in `.toml` for one of ours;
+    /// of other files, those in which a line begins with `Spread_Segment` are Spread's.
+    ///
     /// # Errors
     ///
     /// [`ConfigError::Unreadable`] where a file cannot be read, [`ConfigError::Invalid`] with all
     /// that is wrong in it.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = read(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        Self::parse(&text, path)
+    pub fn load(path: &Path, who: Who) -> Result<Self, ConfigError> {
+        let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+        let bytes = ThisHost.read(path).map_err(unreadable)?;
+        // A comment in a `spread.conf` may be in any encoding; a name in it may not.
+        let text = String::from_utf8_lossy(&bytes);
+        if !spread::is_spread(path, &text) && str::from_utf8(&bytes).is_err() {
+            let why = "stream did not contain valid UTF-8";
+            return Err(unreadable(io::Error::new(io::ErrorKind::InvalidData, why)));
+        }
+        read(&text, path, &ThisHost, who)
     }
 
-    /// Checks `text` as if it were the content of `path`, and reads the access file that it names.
+    /// Checks `text` as if it were the content of `path`, and looks at nothing else: no other file
+    /// is there, no address is one of this host, and no name has an address.
     ///
     /// # Errors
     ///
     /// [`ConfigError::Invalid`] with all that is wrong in it.
-    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let document = file::Document::parse(text, path)?;
-        check::config(document, &read)
+    pub fn parse(text: &str, path: &Path, who: Who) -> Result<Self, ConfigError> {
+        read(text, path, &NoHost, who)
     }
 }
 
-/// The text of a file of bounded length.
-fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let longest = CONFIG_BYTES_MAX as u64;
-    File::open(path)?.take(longest + 1).read_to_string(&mut text)?;
-    if text.len() > CONFIG_BYTES_MAX {
-        let why = format!("longer than {CONFIG_BYTES_MAX} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+impl Config {
+    /// Reads a `spread.conf`, whatever it is called, and writes a `madrigal.toml` that comes to the
+    /// same on every host of the cluster, with comments on what has no counterpart.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Config::load`].
+    pub fn convert(path: &Path) -> Result<String, ConfigError> {
+        let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+        let bytes = ThisHost.read(path).map_err(unreadable)?;
+        let text = String::from_utf8_lossy(&bytes);
+        Ok(convert::convert(&spread::read(&text, path, &ThisHost, Who::Anyone)?, path))
     }
-    Ok(text)
 }
 
+fn read(text: &str, path: &Path, host: &dyn Host, who: Who) -> Result<Config, ConfigError> {
+    if spread::is_spread(path, text) {
+        return spread::read(text, path, host, who);
+    }
+    check::config(file::Document::parse(text, path)?, host, who)
+}
+
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;

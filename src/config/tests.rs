@@ -1,24 +1,22 @@
 //! Every key, every rule, every message.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
 
 use proptest::prelude::*;
 
 use super::file::Document;
+use super::testing::{ACCESS_FILE, TestHost, parse_as};
 use super::*;
+use crate::base::DaemonId;
 
-const ACCESS_FILE: &str = "unix\nlocal\n";
-
-/// As `Config::parse`, with a disk that holds `clients` and `broken` beside the file.
+/// As `Config::parse`, on another host.
 fn parse(text: &str) -> Result<Config, ConfigError> {
-    let document = Document::parse(text, Path::new("etc/madrigal.toml"))?;
-    check::config(document, &|path| match path.to_str() {
-        Some("etc/clients") => Ok(ACCESS_FILE.to_owned()),
-        Some("etc/broken") => Ok("local\nnonsense\n".to_owned()),
-        _ => Err(io::ErrorKind::NotFound.into()),
-    })
+    parse_as(text, Path::new("etc/madrigal.toml"), Who::Local)
+}
+
+fn member(name: &str, address: &str) -> ClusterDaemon {
+    ClusterDaemon::new(DaemonName::new(name.as_bytes()).unwrap(), address.parse().unwrap())
 }
 
 fn problems(text: &str) -> String {
@@ -86,11 +84,49 @@ fn every_key_has_its_effect() {
         [log]
         level = "debug"
         format = "journal"
+
+        [cluster]
+        daemons = ["alpha 10.0.0.1", { name = "beta", address = "10.0.0.2", id = 7 }]
+        multicast = "none"
+        port = 4900
+        hops = 3
+        failure_timeout_ms = 250
+        datagram_bytes = 9000
+        receive_bytes = 1048576
+        [ring]
+        token_repeat_us = 5000
+        reorder_allowance_us = 0
+        notice_interval_us = 100
+        global_window_bytes = 1048576
+        personal_window_bytes = 524288
+        accelerated_window_bytes = 0
+        window_packets = 1000
+        backlog_bytes = 2097152
         "#,
     )
     .unwrap();
     let expected = Config {
         daemon: DaemonName::new(b"alpha").unwrap(),
+        cluster: Cluster {
+            segments: vec![Segment { multicast: None, port: 4900, hops: 3 }],
+            daemons: vec![
+                member("alpha", "10.0.0.1"),
+                ClusterDaemon { id: DaemonId::new(7), ..member("beta", "10.0.0.2") },
+            ],
+            failure_timeout: Duration::from_millis(250),
+            datagram_bytes: 9_000,
+            receive_bytes: 1 << 20,
+            ring: Ring {
+                token_repeat: Duration::from_millis(5),
+                reorder_allowance: Duration::ZERO,
+                notice_interval: Duration::from_micros(100),
+                global_window_bytes: 1 << 20,
+                personal_window_bytes: 1 << 19,
+                accelerated_window_bytes: 0,
+                window_packets: 1_000,
+                backlog_bytes: 1 << 21,
+            },
+        },
         listen: Listen {
             port: 5000,
             tcp: vec!["0.0.0.0".parse().unwrap(), "::1".parse().unwrap()],
@@ -119,6 +155,7 @@ fn every_key_has_its_effect() {
         },
         memory: Memory { pool_bytes_max: 1 << 28, session_queue_bytes: 1 << 16 },
         log: Log { level: LogLevel::Debug, format: LogFormat::Journal },
+        notes: Vec::new(),
     };
     assert_eq!(config, expected);
     assert_eq!(config.auth.access_ip.as_deref(), Some(Path::new("etc/clients")));
@@ -197,8 +234,16 @@ fn unknown_names_come_with_a_guess() {
     };
     for (text, message, guess) in [
         ("[lisen]\nport = 1", "`lisen` is not a section", "did you mean [listen]?"),
-        ("port = 1", "`port` is not a section", "`port` belongs into section [listen]"),
-        ("[cores]\nport = 1", "`cores.port` is not a key", "`port` belongs into section [listen]"),
+        (
+            "port = 1",
+            "`port` is not a section",
+            "`port` belongs into section [cluster] or [listen]",
+        ),
+        (
+            "[cores]\nport = 1",
+            "`cores.port` is not a key",
+            "`port` belongs into section [cluster] or [listen]",
+        ),
         ("[cores]\ncuont = 1", "`cores.cuont` is not a key", "did you mean `count`? It is 1 to 64"),
         ("[cores]\nzzzzzzzz = 1", "`cores.zzzzzzzz` is not a key", ""),
         ("[zzzzzzzz]", "`zzzzzzzz` is not a section", ""),
@@ -365,7 +410,7 @@ fn long_values_are_cut_in_messages() {
 
 #[test]
 fn missing_file_is_named() {
-    let error = Config::load(Path::new("/nonexistent/madrigal.toml")).unwrap_err();
+    let error = Config::load(Path::new("/nonexistent/madrigal.toml"), Who::Local).unwrap_err();
     assert_eq!(
         error.to_string(),
         "cannot read /nonexistent/madrigal.toml: No such file or directory (os error 2)"
@@ -374,7 +419,7 @@ fn missing_file_is_named() {
 
 #[test]
 fn endless_file_is_refused() {
-    let error = Config::load(Path::new("/dev/zero")).unwrap_err();
+    let error = Config::load(Path::new("/dev/zero"), Who::Local).unwrap_err();
     assert_eq!(error.to_string(), "cannot read /dev/zero: longer than 1048576 bytes");
 }
 
@@ -384,7 +429,7 @@ fn access_file_lies_beside_the_configuration() {
     let path = directory.path().join("madrigal.toml");
     std::fs::write(directory.path().join("clients"), "unix").unwrap();
     std::fs::write(&path, "auth.allowed = [\"IP\"]\nauth.access_ip = \"clients\"").unwrap();
-    let config = Config::load(&path).unwrap();
+    let config = Config::load(&path, Who::Local).unwrap();
     assert!(config.auth.access.admits(Origin::Unix));
 }
 
@@ -408,7 +453,7 @@ fn written_configuration_reads_as_itself() {
 /// Name, default and what is allowed, of every key.
 fn reference() -> BTreeMap<String, (String, String)> {
     let mut document = Document::parse("", Path::new("")).unwrap();
-    check::sections(&mut document, &|_| Err(io::ErrorKind::NotFound.into()));
+    check::sections(&mut document, &TestHost, Who::Local);
     let defaults: BTreeMap<_, _> = Config::default().values().into_iter().collect();
     let keys = document.keys().iter().map(|key| {
         let name = format!("{}.{}", key.section, key.name);
@@ -481,7 +526,7 @@ fn every_preset_loads_and_changes_something() {
         if !is_preset || path.ends_with("madrigal.toml") {
             continue;
         }
-        let config = Config::load(&path).unwrap_or_else(|error| panic!("{error}"));
+        let config = Config::load(&path, Who::Local).unwrap_or_else(|error| panic!("{error}"));
         assert_ne!(config, Config::default(), "{}", path.display());
         presets += 1;
     }

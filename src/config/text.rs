@@ -3,7 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
-use super::{Config, Methods};
+use super::{Cluster, ClusterDaemon, Config, Methods, Segment};
+use crate::base::DaemonId;
 
 impl fmt::Display for Config {
     /// Writes all keys as a `madrigal.toml`, defaults included.
@@ -27,13 +28,14 @@ impl Config {
     ///
     /// Keys without a value are left out.
     pub fn values(&self) -> Vec<(&'static str, String)> {
-        let Self { daemon, listen, sessions, auth, cores, memory, log } = self;
-        let mut values = vec![
-            ("daemon.name", quoted(daemon.as_str())),
+        let Self { daemon, cluster, listen, sessions, auth, cores, memory, log, notes: _ } = self;
+        let mut values = vec![("daemon.name", quoted(daemon.as_str()))];
+        values.extend(of_cluster(cluster));
+        values.extend([
             ("listen.port", listen.port.to_string()),
             ("listen.tcp", list(listen.tcp.iter().map(|address| quoted(&address.to_string())))),
             ("listen.unix", listen.unix.is_some().to_string()),
-        ];
+        ]);
         if let Some(unix) = &listen.unix {
             let directory = unix.path.parent().unwrap_or(Path::new("/"));
             values.push(("listen.unix_directory", quoted(&directory.to_string_lossy())));
@@ -67,6 +69,62 @@ impl Config {
     }
 }
 
+/// The keys of a cluster and its ring. Segments are written where there are several.
+fn of_cluster(cluster: &Cluster) -> Vec<(&'static str, String)> {
+    let has_several = cluster.segments.len() > 1;
+    let common = if has_several { &Segment::default() } else { &cluster.segments[0] };
+    let daemons = if has_several { &[] } else { &cluster.daemons[..] };
+    let segments = cluster.segments.iter().enumerate().filter(|_| has_several);
+    let ring = &cluster.ring;
+    vec![
+        ("cluster.daemons", list(daemons.iter().map(daemon))),
+        ("cluster.multicast", multicast(common)),
+        ("cluster.port", common.port.to_string()),
+        ("cluster.hops", common.hops.to_string()),
+        ("cluster.segments", list(segments.map(|(index, it)| segment(cluster, index, it)))),
+        ("cluster.failure_timeout_ms", cluster.failure_timeout.as_millis().to_string()),
+        ("cluster.datagram_bytes", cluster.datagram_bytes.to_string()),
+        ("cluster.receive_bytes", cluster.receive_bytes.to_string()),
+        ("ring.token_repeat_us", ring.token_repeat.as_micros().to_string()),
+        ("ring.reorder_allowance_us", ring.reorder_allowance.as_micros().to_string()),
+        ("ring.notice_interval_us", ring.notice_interval.as_micros().to_string()),
+        ("ring.global_window_bytes", ring.global_window_bytes.to_string()),
+        ("ring.personal_window_bytes", ring.personal_window_bytes.to_string()),
+        ("ring.accelerated_window_bytes", ring.accelerated_window_bytes.to_string()),
+        ("ring.window_packets", ring.window_packets.to_string()),
+        ("ring.backlog_bytes", ring.backlog_bytes.to_string()),
+    ]
+}
+
+/// A segment as a table on one line.
+fn segment(cluster: &Cluster, index: usize, segment: &Segment) -> String {
+    let of_segment = cluster.daemons.iter().filter(|daemon| daemon.segment == index);
+    let (daemons, group) = (list(of_segment.map(daemon)), multicast(segment));
+    let (port, hops) = (segment.port, segment.hops);
+    format!("{{ daemons = {daemons}, multicast = {group}, port = {port}, hops = {hops} }}")
+}
+
+/// A daemon as a text, or as a table where it has more than a name and an address.
+pub(super) fn daemon(daemon: &ClusterDaemon) -> String {
+    let ClusterDaemon { id, name, address, segment: _, clients } = daemon;
+    let has_own_id = *id != DaemonId::from_name(name.as_str());
+    if !has_own_id && clients.is_none() {
+        return quoted(&daemon.to_string());
+    }
+    let (name, address) = (quoted(name.as_str()), quoted(&address.to_string()));
+    let id = if has_own_id { format!(", id = {}", id.get()) } else { String::new() };
+    let clients = clients.as_ref().map_or_else(String::new, |clients| {
+        let clients = list(clients.iter().map(|address| quoted(&address.to_string())));
+        format!(", clients = {clients}")
+    });
+    format!("{{ name = {name}, address = {address}{id}{clients} }}")
+}
+
+/// The value of the key `multicast`.
+pub(super) fn multicast(segment: &Segment) -> String {
+    segment.multicast.map_or_else(|| quoted("none"), |group| quoted(&group.to_string()))
+}
+
 impl Methods {
     /// What the methods are called, in files and by clients.
     pub(super) const NAMES: [&'static str; 2] = ["NULL", "IP"];
@@ -89,12 +147,12 @@ impl fmt::Display for Methods {
     }
 }
 
-fn list(values: impl Iterator<Item = String>) -> String {
+pub(super) fn list(values: impl Iterator<Item = String>) -> String {
     format!("[{}]", values.collect::<Vec<_>>().join(", "))
 }
 
 /// A TOML string.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for char in text.chars() {
         match char {

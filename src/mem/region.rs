@@ -1,7 +1,7 @@
 //! Memory that another process sees too, as words that both may change at any time.
 //!
 //! Every access is atomic, so that whatever the other process does is a wrong value at worst. The
-//! exceptions are [`Region::lend`] and [`Region::lend_mut`], which a session uses and its daemon
+//! exceptions are `Region::lend` and `Region::lend_mut`, which a session uses and its daemon
 //! never does.
 
 #![allow(unsafe_code)]

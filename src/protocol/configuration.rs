@@ -54,8 +54,8 @@ impl Epoch {
         GroupId { index: self.used, ..self.zero }
     }
 
-    /// The id that follows `id`, of this series: a group that has an older one, because no change of
-    /// the configuration concerned it, may be elsewhere too and go on from there.
+    /// The id that follows `id`, of this series: a group that has an older one, because no change
+    /// of the configuration concerned it, may be elsewhere too and go on from there.
     pub(crate) fn next(&self, id: GroupId) -> GroupId {
         let id = if self.contains(id) { id } else { self.before_new() };
         GroupId { index: id.index.wrapping_add(1), ..id }

@@ -121,7 +121,12 @@ impl<S: Store> Protocol<S> {
             daemons: setup.daemons.clone(),
             me,
             order,
-            groups: Groups::new(setup.daemons.clone(), me, component),
+            groups: Groups::new(
+                setup.daemons.clone(),
+                me,
+                component,
+                setup.options.state_part_bytes,
+            ),
             submissions: Submissions::new(),
             stream: Stream::new(),
             held_back: None,

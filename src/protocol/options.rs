@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::base::limits::{
-    DAEMONS_MAX, PEER_DATAGRAM_BYTES_MAX, PEER_DATAGRAM_BYTES_MIN, RING_WINDOW_PACKETS,
+    DAEMONS_MAX, INCARNATION_MAX, PEER_DATAGRAM_BYTES_MAX, PEER_DATAGRAM_BYTES_MIN,
+    RING_WINDOW_PACKETS, STATE_PART_BYTES, STATE_PART_BYTES_MIN,
 };
 use crate::base::{DaemonId, DaemonSet, Rank};
 
@@ -52,6 +53,9 @@ pub struct Options {
     pub window_packets: usize,
     /// Bytes of messages that may wait for their turn before submitting is refused. Default 4 MiB.
     pub backlog_bytes: usize,
+    /// Bytes after which a part of what daemons tell each other of their groups ends. Default
+    /// 64 KiB.
+    pub state_part_bytes: usize,
     /// Whether [`Output::Placed`](super::output::Output::Placed) is wanted, for a judge of runs.
     pub tells_places: bool,
 }
@@ -69,6 +73,7 @@ impl Default for Options {
             accelerated_window_bytes: 256 << 10,
             window_packets: RING_WINDOW_PACKETS,
             backlog_bytes: 4 << 20,
+            state_part_bytes: STATE_PART_BYTES,
             tells_places: false,
         }
     }
@@ -91,7 +96,8 @@ impl Setup {
         assert!(datagrams.contains(&options.datagram_bytes));
         assert!((1..=RING_WINDOW_PACKETS).contains(&options.window_packets));
         assert!(!options.failure_timeout.is_zero());
-        assert!((1..1 << 43).contains(&self.incarnation));
+        assert!(options.state_part_bytes >= STATE_PART_BYTES_MIN);
+        assert!((1..=INCARNATION_MAX).contains(&self.incarnation));
         let index = self.daemons.iter().position(|&daemon| daemon == self.me);
         Rank::new(index.expect("a daemon is in its own cluster")).expect("not too many")
     }

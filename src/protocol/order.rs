@@ -7,7 +7,7 @@
 use crate::base::Rank;
 use crate::base::event::GatherReason;
 use crate::base::limits::ORDERED_BYTES_MAX;
-use crate::base::{Counter, DaemonId, Event, Instant, RingId, Service, Store, Tally};
+use crate::base::{Counter, DaemonId, DaemonSet, Event, Instant, RingId, Service, Store, Tally};
 use crate::wire::join::Goodbye;
 use crate::wire::packet::{self, Packet};
 
@@ -15,6 +15,7 @@ use super::context::{Context, Scope};
 use super::membership::{Next, State};
 use super::options::Setup;
 use super::output::{Output, Transmit};
+use super::ring::Ring;
 
 /// Nothing was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -115,7 +116,11 @@ impl<S: Store> Order<S> {
     /// dropped.
     pub fn handle_packet(&mut self, now: Instant, datagram: &S::Buffer, store: &mut S) {
         let parsed = packet::parse(self.cx.envelope.cluster, datagram.as_ref());
-        let known = parsed.ok().filter(|(from, _)| from.index() < self.cx.daemons.len());
+        let configured = DaemonSet::first_ranks(self.cx.daemons.len());
+        let is_known = |&(from, ref packet): &(Rank, Packet<'_>)| {
+            configured.contains_all(packet.names().with(from))
+        };
+        let known = parsed.ok().filter(is_known);
         let Some((from, packet)) = known else {
             return self.cx.out.count(Counter::PacketsForeign);
         };
@@ -246,8 +251,8 @@ impl<S: Store> Order<S> {
 
     /// Bytes of packets and messages that are kept.
     pub fn retained_bytes(&self) -> usize {
-        let window = self.state().ring().map_or(0, |ring| ring.window.retained());
-        window + self.cx.backlog.bytes()
+        let of_ring = |ring: &Ring<S::Buffer>| ring.window.retained() + ring.delivery.retained();
+        self.state().ring().map_or(0, of_ring) + self.cx.backlog.bytes()
     }
 
     fn state(&self) -> &State<S::Buffer> {

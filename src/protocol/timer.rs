@@ -37,7 +37,8 @@ impl Timing {
             spacing: (Duration::from_micros(20) * daemons as u32).min(failure / 24),
             presence: failure / 2,
             hearing: failure * 2,
-            tour: failure / 3,
+            // A process that died while nothing was to be done is found by then.
+            tour: failure / 20,
             repair: (options.reorder_allowance * 2).min(failure / 12),
             memory: Duration::from_millis(1),
         }

@@ -5,6 +5,7 @@ use super::doorbell::Doorbell;
 use super::port::{Port, ToRing, ToSession};
 use super::ring_core::{Answer, RingCore};
 use super::session_core::SessionCore;
+use super::shared::Shared;
 use crate::base::limits::ITEMS_PER_TURN;
 use crate::base::{Event, Instant, Tally};
 use crate::protocol::Delivery;
@@ -18,6 +19,9 @@ pub(super) trait Link {
 
     /// A turn begins: what is due by now is done.
     fn begin_turn(&mut self, now: Instant);
+
+    /// Looks whether the daemon is to go over to another cluster.
+    fn look(&mut self, shared: &Shared);
 
     /// When something will be due.
     fn next_timer(&self) -> Option<Instant>;
@@ -106,6 +110,12 @@ impl Link for Local {
     fn begin_turn(&mut self, now: Instant) {
         self.ring.begin_turn(now);
         self.ring.fire_timers();
+    }
+
+    fn look(&mut self, shared: &Shared) {
+        if let Some(cluster) = shared.take_cluster() {
+            self.ring.reload(&cluster);
+        }
     }
 
     fn next_timer(&self) -> Option<Instant> {
@@ -209,6 +219,8 @@ impl Link for Remote {
     fn open(&mut self, _driver: &mut Driver) {}
 
     fn begin_turn(&mut self, _now: Instant) {}
+
+    fn look(&mut self, _shared: &Shared) {}
 
     fn next_timer(&self) -> Option<Instant> {
         None

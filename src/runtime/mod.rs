@@ -24,8 +24,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::config::Cluster;
 use crate::observe::counters::{Counters, totals_text};
 use crate::sys::Bell;
+use crate::sys::datagram::DatagramError;
 use crate::sys::driver::OpenError;
 use crate::sys::socket::ListenError;
 
@@ -42,6 +44,9 @@ pub enum StartError {
     /// A socket for clients could not be opened.
     #[error("cannot listen for clients: {0}")]
     Listen(#[from] ListenError),
+    /// A socket for the other daemons could not be opened.
+    #[error(transparent)]
+    Network(#[from] DatagramError),
     /// The kernel interface could not be set up.
     #[error(transparent)]
     Driver(#[from] OpenError),
@@ -78,6 +83,13 @@ impl Running {
     /// removes its socket file. Returns at once; [`Running::join`] waits for it.
     pub fn stop(&self) {
         self.shared.stop(&self.bells);
+    }
+
+    /// Goes over to other daemons or another tuning of the cluster; clients stay. Returns at once.
+    ///
+    /// The caller has asked [`reload::plan`](crate::config::reload::plan) whether that is possible.
+    pub fn reload(&self, cluster: Cluster) {
+        self.shared.set_cluster(cluster, &self.bells);
     }
 
     /// Waits until the daemon has stopped.

@@ -4,7 +4,8 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
 use crate::base::limits::DATAGRAM_RECEIVES_PER_TURN;
-use crate::base::{Buffer, Counter, DaemonId, Store, Tally};
+use crate::base::{Buffer, Counter, DaemonId, DaemonName, Store, Tally};
+use crate::config::{Cluster, ClusterDaemon};
 use crate::mem::pool::{Pool, Slice};
 use crate::protocol::output::{Channel, To, Transmit};
 use crate::sys::datagram::{
@@ -45,8 +46,33 @@ pub(super) struct Sockets {
     groups: Vec<DatagramSocket>,
 }
 
+impl Plan {
+    /// That of daemon `me`; none where it is the whole cluster.
+    pub(super) fn new(cluster: &Cluster, me: DaemonName) -> Option<Self> {
+        let place = |daemon: &ClusterDaemon| Place {
+            id: daemon.id,
+            data: cluster.data(daemon),
+            token: cluster.token(daemon),
+        };
+        let own = cluster.daemon(me)?;
+        let segment = cluster.segment(own);
+        let others = || cluster.daemons.iter().filter(|daemon| daemon.name != me);
+        // One packet for the own segment if it has a group; multicasts do not reach the others.
+        let beyond = others().filter(|it| segment.multicast.is_none() || it.segment != own.segment);
+        let everybody = segment.group().into_iter().chain(beyond.map(|it| cluster.data(it)));
+        Some(Self {
+            me: place(own),
+            others: others().map(place).collect(),
+            joins: segment.group().into_iter().collect(),
+            everybody: everybody.collect(),
+            hops: segment.hops,
+            receive_bytes: cluster.receive_bytes,
+        })
+    }
+}
+
 impl Sockets {
-    pub(super) fn open(plan: Plan) -> Result<Self, DatagramError> {
+    pub(super) fn open(plan: &Plan) -> Result<Self, DatagramError> {
         let local = plan.me.data.ip();
         let data = DatagramSocket::unicast(plan.me.data, plan.hops)?;
         let token = DatagramSocket::unicast(plan.me.token, plan.hops)?;
@@ -55,7 +81,7 @@ impl Sockets {
         for socket in groups.iter().chain([&data, &token]) {
             reserve(socket, plan.receive_bytes);
         }
-        Ok(Self { plan, data, token, groups })
+        Ok(Self { plan: plan.clone(), data, token, groups })
     }
 }
 
@@ -77,7 +103,6 @@ fn reserve(socket: &DatagramSocket, wanted: usize) {
 pub(super) struct Network {
     data: DatagramKey,
     token: DatagramKey,
-    groups: Vec<DatagramKey>,
     daemons: Vec<Known>,
     everybody: Vec<Destination>,
     /// Of each socket, how many packets the kernel said it has dropped.
@@ -105,31 +130,34 @@ pub(super) enum Arrival {
 impl Network {
     pub(super) fn new(sockets: Sockets, driver: &mut Driver) -> Self {
         let Sockets { plan, data, token, groups } = sockets;
+        for group in groups {
+            // It is the driver's, and is closed with it.
+            let _: DatagramKey = driver.attach_datagrams(group);
+        }
+        let mut this = Self {
+            data: driver.attach_datagrams(data),
+            token: driver.attach_datagrams(token),
+            daemons: Vec::new(),
+            everybody: Vec::new(),
+            dropped: Vec::new(),
+            buffer: vec![0; RECEIVE_BYTES_MAX].into(),
+            train: Vec::with_capacity(TRAIN_PACKETS_MAX),
+            tally: Tally::new(),
+        };
+        this.set_daemons(&plan);
+        this
+    }
+
+    /// From now on these are the other daemons.
+    pub(super) fn set_daemons(&mut self, plan: &Plan) {
         let known = |place: &Place| Known {
             id: place.id,
             place: [place.data, place.token],
             data: place.data.into(),
             token: place.token.into(),
         };
-        let groups = groups.into_iter().map(|group| driver.attach_datagrams(group)).collect();
-        Self {
-            data: driver.attach_datagrams(data),
-            token: driver.attach_datagrams(token),
-            groups,
-            daemons: plan.others.iter().map(known).collect(),
-            everybody: plan.everybody.iter().map(|&address| address.into()).collect(),
-            dropped: Vec::new(),
-            buffer: vec![0; RECEIVE_BYTES_MAX].into(),
-            train: Vec::with_capacity(TRAIN_PACKETS_MAX),
-            tally: Tally::new(),
-        }
-    }
-
-    /// Gives the sockets up.
-    pub(super) fn close(&mut self, driver: &mut Driver) {
-        for key in self.groups.drain(..).chain([self.data, self.token]) {
-            driver.close_datagrams(key);
-        }
+        self.daemons = plan.others.iter().map(known).collect();
+        self.everybody = plan.everybody.iter().map(|&address| address.into()).collect();
     }
 
     pub(super) fn tally(&self) -> &Tally {

@@ -1,20 +1,58 @@
 //! The ring core's state: the protocol layer, memory for its messages, and the other daemons.
 
-use super::network::{Arrival, Network, Sockets};
-use crate::base::{Event, Instant, PrivateGroup, SessionId, Tally};
+use std::hash::{BuildHasher, RandomState};
+
+use super::network::{Arrival, Network, Plan, Sockets};
+use crate::base::{DaemonId, DaemonName, Event, Instant, PrivateGroup, SessionId, Tally};
+use crate::config::Cluster;
 use crate::mem::pool::{Pool, Slice};
-use crate::protocol::{Delivery, Protocol, Setup};
+use crate::protocol::options::Options;
+use crate::protocol::{Daemon, Delivery, Protocol, Setup};
 use crate::session::Submission;
+use crate::sys::clock::Clock;
 use crate::sys::driver::{DatagramKey, Driver};
 
 /// The protocol layer of the daemon with its buffer pool.
 pub(super) struct RingCore {
+    me: DaemonName,
     protocol: Protocol<Pool>,
     pool: Pool,
     /// Not yet with the driver.
     sockets: Option<Sockets>,
     network: Option<Network>,
+    /// Where the other daemons are once the protocol layer has gone over to them.
+    next_plan: Option<Plan>,
     now: Instant,
+}
+
+/// What the protocol layer must know of a cluster.
+fn setup(cluster: &Cluster, me: DaemonName) -> Setup {
+    let own = cluster.daemon(me).map_or_else(|| DaemonId::from_name(me.as_str()), |me| me.id);
+    let daemons = match &cluster.daemons[..] {
+        [] => vec![Daemon { id: own, name: me }],
+        all => all.iter().map(|daemon| Daemon { id: daemon.id, name: daemon.name }).collect(),
+    };
+    let ring = &cluster.ring;
+    Setup {
+        daemons,
+        me: own,
+        cluster: cluster.identity().hash,
+        incarnation: Clock.wall_millis(),
+        seed: RandomState::new().hash_one(()),
+        options: Options {
+            failure_timeout: cluster.failure_timeout,
+            token_repeat: ring.token_repeat,
+            reorder_allowance: ring.reorder_allowance,
+            notice_interval: ring.notice_interval,
+            datagram_bytes: cluster.datagram_bytes,
+            global_window_bytes: ring.global_window_bytes,
+            personal_window_bytes: ring.personal_window_bytes,
+            accelerated_window_bytes: ring.accelerated_window_bytes,
+            window_packets: ring.window_packets,
+            backlog_bytes: ring.backlog_bytes,
+            ..Options::default()
+        },
+    }
 }
 
 /// What a submission brings at once.
@@ -28,13 +66,20 @@ pub(super) enum Answer {
 impl RingCore {
     /// `sockets`: where there are other daemons.
     pub(super) fn new(
-        setup: &Setup,
+        cluster: &Cluster,
+        me: DaemonName,
         sockets: Option<Sockets>,
         now: Instant,
         mut pool: Pool,
     ) -> Self {
-        let protocol = Protocol::new(setup, now, &mut pool);
-        Self { protocol, pool, sockets, network: None, now }
+        let protocol = Protocol::new(&setup(cluster, me), now, &mut pool);
+        Self { me, protocol, pool, sockets, network: None, next_plan: None, now }
+    }
+
+    /// Goes over to another cluster while clients stay.
+    pub(super) fn reload(&mut self, cluster: &Cluster) {
+        self.next_plan = Plan::new(cluster, self.me);
+        self.protocol.handle_reload(self.now, setup(cluster, self.me), &mut self.pool);
     }
 
     /// Work begins.
@@ -55,10 +100,14 @@ impl RingCore {
     /// Sends what there is for other daemons. Returns how many packets that was.
     pub(super) fn transmit(&mut self, driver: &mut Driver) -> usize {
         let protocol = &mut self.protocol;
-        match &mut self.network {
-            Some(network) => network.transmit(driver, || protocol.poll_transmit()),
-            None => 0,
+        let Some(network) = &mut self.network else { return 0 };
+        let sent = network.transmit(driver, || protocol.poll_transmit());
+        if !protocol.is_reloading()
+            && let Some(plan) = self.next_plan.take()
+        {
+            network.set_daemons(&plan);
         }
+        sent
     }
 
     /// Says goodbye to the other daemons.

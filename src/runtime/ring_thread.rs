@@ -58,6 +58,9 @@ impl RingThread {
             }
             self.wait(now, work, accepting)?;
             now = self.clock.read();
+            if let Some(cluster) = self.shared.take_cluster() {
+                self.ring.reload(&cluster);
+            }
             work = self.turn(now);
         }
         Ok(())

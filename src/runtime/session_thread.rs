@@ -43,6 +43,7 @@ impl<L: Link> SessionThread<L> {
         while !self.shared.is_stopping() {
             self.wait(now, work)?;
             now = self.clock.read();
+            self.link.look(&self.shared);
             work = self.turn(now);
         }
         self.link.close(&mut self.driver);

@@ -1,7 +1,9 @@
-//! What all threads of a daemon share: whether it stops.
+//! What all threads of a daemon share: whether it stops, and a configuration to go over to.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::config::Cluster;
 use crate::sys::Bell;
 
 /// Flags that the threads look at in each turn.
@@ -9,6 +11,9 @@ use crate::sys::Bell;
 pub(super) struct Shared {
     stopping: AtomicBool,
     finished: AtomicBool,
+    has_cluster: AtomicBool,
+    /// Written by the main thread, taken by the ring core.
+    cluster: Mutex<Option<Cluster>>,
 }
 
 impl Shared {
@@ -22,6 +27,24 @@ impl Shared {
     pub(super) fn is_finished(&self) -> bool {
         // Acquire: pairs with the Release store in `finish`.
         self.finished.load(Ordering::Acquire)
+    }
+
+    /// Leaves another cluster for the ring core to go over to.
+    pub(super) fn set_cluster(&self, cluster: Cluster, bells: &[Bell]) {
+        *self.cluster.lock().expect("nobody panics with the lock") = Some(cluster);
+        // Release: pairs with the Acquire load in `take_cluster`.
+        self.has_cluster.store(true, Ordering::Release);
+        bells.iter().for_each(Bell::ring);
+    }
+
+    /// The cluster to go over to, once. The lock is taken only when there is one.
+    pub(super) fn take_cluster(&self) -> Option<Cluster> {
+        // Acquire: pairs with the Release store in `set_cluster`.
+        if !self.has_cluster.load(Ordering::Acquire) {
+            return None;
+        }
+        self.has_cluster.store(false, Ordering::Relaxed);
+        self.cluster.lock().expect("nobody panics with the lock").take()
     }
 
     pub(super) fn stop(&self, bells: &[Bell]) {

@@ -11,6 +11,7 @@ use super::acceptor::{Acceptor, Transport};
 use super::doorbell::Doorbell;
 use super::idle::Idle;
 use super::link::{Link, Local, Remote};
+use super::network::{Plan, Sockets};
 use super::port::{Lane, Port, ToRing, ToSession};
 use super::ring_core::RingCore;
 use super::ring_thread::{RingThread, SessionPort};
@@ -18,22 +19,22 @@ use super::session_core::SessionCore;
 use super::session_thread::SessionThread;
 use super::shared::Shared;
 use super::{RunError, Running, StartError};
+use crate::base::Tally;
 use crate::base::limits::{
     DESCRIPTORS_RESERVED, LISTEN_PATIENCE, LISTEN_PAUSE, QUEUE_SLOTS, RECEIVE_BUFFERS, RING_ENTRIES,
 };
-use crate::base::{DaemonId, Tally};
 use crate::config::{self, Config, DriverChoice, SlowReceiver, UnixSocket};
 use crate::mem::QueueSizes;
 use crate::mem::pool::{Pool, PoolOptions};
 use crate::mem::spsc::queue;
 use crate::observe::counters::Counters;
 use crate::observe::log::Teller;
-use crate::protocol::{self, Daemon};
 use crate::session;
 use crate::session::credit::Bounds;
 use crate::sys::Bell;
 use crate::sys::clock::Clock;
 use crate::sys::cpu;
+use crate::sys::datagram::DatagramError;
 use crate::sys::driver::{Choice, Driver, Options};
 use crate::sys::socket::{ListenError, Listener};
 use crate::wire::session::AuthMethods;
@@ -49,7 +50,8 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let addresses = listeners.iter().filter_map(|(listener, _)| listener.address()).collect();
     let access = config.auth.access.clone();
     let acceptor = Acceptor::new(listeners, access, sessions_max(&config));
-    let mut starter = Starter::new(config);
+    let sockets = open_sockets(&config)?;
+    let mut starter = Starter::new(config, sockets);
     if starter.config.cores.count == 1 {
         starter.start_alone(acceptor)?;
     } else {
@@ -68,6 +70,20 @@ fn listen(config: &Config) -> Result<Vec<(Listener, Transport)>, ListenError> {
                 park_timeout(LISTEN_PAUSE);
             }
             result => return result,
+        }
+    }
+}
+
+/// Opens the sockets for other daemons, if there are any, with the same patience.
+fn open_sockets(config: &Config) -> Result<Option<Sockets>, DatagramError> {
+    let Some(plan) = Plan::new(&config.cluster, config.daemon) else { return Ok(None) };
+    let deadline = Clock.read() + LISTEN_PATIENCE;
+    loop {
+        match Sockets::open(&plan) {
+            Err(error) if error.is_in_use() && Clock.read() < deadline => {
+                park_timeout(LISTEN_PAUSE);
+            }
+            result => return result.map(Some),
         }
     }
 }
@@ -107,6 +123,8 @@ fn sessions_max(config: &Config) -> usize {
 
 struct Starter {
     config: Arc<Config>,
+    /// Of the ring core, until it has them.
+    sockets: Option<Sockets>,
     shared: Arc<Shared>,
     bells: Vec<Bell>,
     counters: Vec<Arc<Counters>>,
@@ -130,9 +148,10 @@ struct Opened<T> {
 }
 
 impl Starter {
-    fn new(config: Config) -> Self {
+    fn new(config: Config, sockets: Option<Sockets>) -> Self {
         Self {
             config: Arc::new(config),
+            sockets,
             shared: Arc::default(),
             bells: Vec::new(),
             counters: Vec::new(),
@@ -193,11 +212,9 @@ impl Starter {
         Ok(())
     }
 
-    fn ring_core(&self) -> RingCore {
-        let name = self.config.daemon;
-        let daemon = Daemon { id: DaemonId::from_name(name.as_str()), name };
-        let setup = protocol::Setup::alone(daemon, Clock.wall_millis());
-        RingCore::new(&setup, None, Clock.read(), pool(&self.config))
+    fn ring_core(&mut self) -> RingCore {
+        let (config, sockets) = (&self.config, self.sockets.take());
+        RingCore::new(&config.cluster, config.daemon, sockets, Clock.read(), pool(config))
     }
 
     /// Starts a thread, which opens its driver and then waits for what `run` needs.
@@ -272,6 +289,11 @@ fn rules(auth: &config::Auth) -> session::Auth {
     session::Auth { allowed, ip_required: auth.required.ip }
 }
 
+/// Tells of daemons by name.
+fn teller(config: &Config) -> Teller {
+    Teller::new(config.cluster.daemons.iter().map(|daemon| (daemon.id, daemon.name)).collect())
+}
+
 fn pool(config: &Config) -> Pool {
     Pool::new(PoolOptions { bytes_max: config.memory.pool_bytes_max })
 }
@@ -298,7 +320,7 @@ impl Core {
             idle: self.idle(),
             driver: self.driver,
             counters: self.counters,
-            teller: Teller::default(),
+            teller: teller(&self.config),
             shared: self.shared,
             tally: Tally::default(),
         };
@@ -321,7 +343,7 @@ impl Core {
             idle: self.idle(),
             driver: self.driver,
             counters: self.counters,
-            teller: Teller::default(),
+            teller: teller(&self.config),
             shared: self.shared,
             tally: Tally::default(),
             next_core: 0,

@@ -100,6 +100,8 @@ pub struct Clients {
     names: Vec<Name>,
     /// How often each slot was used.
     slots: Vec<u32>,
+    /// Who asked last.
+    last: Option<SessionId>,
 }
 
 /// A session that begins.
@@ -125,6 +127,7 @@ impl Clients {
             sessions: BTreeMap::new(),
             names: Vec::new(),
             slots: Vec::new(),
+            last: None,
         }
     }
 
@@ -184,6 +187,11 @@ impl Clients {
         self.sessions.get(&id).expect("only of sessions that are there").watches
     }
 
+    /// Whether the session is to ask for nothing.
+    pub fn is_held(&self, id: SessionId) -> bool {
+        self.sessions.get(&id).is_some_and(|session| session.held)
+    }
+
     /// The session called `name`, if it is there.
     pub fn find(&self, name: &str) -> Option<SessionId> {
         let mut all = self.sessions.iter();
@@ -201,11 +209,16 @@ impl Clients {
         let arriving = self.sessions.iter().find(|(_, session)| session.arriving);
         let at = match arriving {
             Some((&id, _)) => id,
-            None => {
-                let at = self.rng.index(self.sessions.len().max(1));
-                *self.sessions.keys().nth(at)?
-            }
+            // One session often asks for several things in a row.
+            None => match self.last.filter(|last| self.sessions.contains_key(last)) {
+                Some(last) if self.rng.chance(700) => last,
+                _ => {
+                    let at = self.rng.index(self.sessions.len().max(1));
+                    *self.sessions.keys().nth(at)?
+                }
+            },
         };
+        self.last = Some(at);
         let session = self.sessions.get_mut(&at)?;
         // Those that are held may have had one more on its way.
         if session.leaving || (session.held && !self.rng.chance(20)) {

@@ -8,32 +8,31 @@ use crate::base::buffer::HeapBuffer;
 use crate::base::{DaemonId, Instant, PrivateGroup, RingId, Service};
 
 use super::checker::trace::{
-    Content, DaemonEvent, DaemonLog, Ending, Entry, Life, MessageId, Place, SessionEvent,
-    SessionLog, Trace,
+    DaemonEvent, DaemonLog, Ending, Entry, MessageId, Place, SessionEvent, Trace,
 };
 use super::clients::daemon_name;
-use super::core::{Channel, Core, Output, Placement, Setup, Transmit, Tuning};
+use super::core::{Channel, Core, Output, Setup, Transmit, Tuning};
 pub use super::due::Action;
 use super::due::{Due, Happening};
 use super::host::Host;
 use super::network::{Network, Route, Weather};
-use super::payload::{content, message_of, payload};
+use super::payload::{content, payload};
 use super::rng::Rng;
 use super::timeline::{Note, Timeline};
 use super::workload::Workload;
 
 /// The cluster.
 pub struct Cluster<C> {
-    now: Instant,
+    pub(super) now: Instant,
     queue: BinaryHeap<Reverse<Due>>,
     order: u64,
     /// The order at the moment when faults stopped.
     calmed: u64,
-    hosts: Vec<Host<C>>,
+    pub(super) hosts: Vec<Host<C>>,
     /// The network between the daemons.
     pub network: Network,
-    trace: Trace,
-    step: u64,
+    pub(super) trace: Trace,
+    pub(super) step: u64,
     rng: Rng,
     traps: Vec<Action>,
     tuning: Tuning,
@@ -41,14 +40,17 @@ pub struct Cluster<C> {
     run: u64,
     /// Messages whose payload does not tell which they are: which each place has, and where in the
     /// trace it was accepted, until its content is known.
-    places: BTreeMap<Place, (MessageId, Option<(usize, usize)>)>,
+    pub(super) places: BTreeMap<Place, (MessageId, Option<(usize, usize)>)>,
     /// The logs of sessions that have not ended.
-    sessions: BTreeMap<PrivateGroup, usize>,
+    pub(super) sessions: BTreeMap<PrivateGroup, usize>,
     timeline: Timeline,
     /// Events in a row without time passing, to find a core that wants to be called at once
     /// for ever.
     stuck: u32,
 }
+
+/// The identity of the cluster in the configuration file of a stranger.
+const STRANGER: u64 = 0xbad;
 
 /// Events at one moment after which the cluster is taken to be in an endless loop.
 const STUCK_MAX: u32 = 200_000;
@@ -133,7 +135,7 @@ impl<C: Core> Cluster<C> {
 
     /// Gives `host` another configuration file than the others have.
     pub fn set_stranger(&mut self, host: usize) {
-        self.hosts[host].stranger = true;
+        self.hosts[host].cluster = STRANGER;
     }
 
     /// Keeps what happens between the events of the trace, for a timeline.
@@ -219,6 +221,7 @@ impl<C: Core> Cluster<C> {
             Action::Partition(parts) => self.network.partition(&parts),
             Action::Link(from, to, up) => self.network.set_link(from, to, up),
             Action::Heal => self.network.heal(),
+            Action::Reload(host, cluster) => self.reload(host, cluster),
             Action::Weather(weather) => self.network.weather = weather,
             Action::Stale => {
                 if let Some((channel, bytes)) = self.network.recall() {
@@ -274,7 +277,7 @@ impl<C: Core> Cluster<C> {
         self.queue.push(Reverse(Due { at: at.max(self.now), order: self.order, what }));
     }
 
-    fn log(&mut self, host: usize, event: DaemonEvent) {
+    pub(super) fn log(&mut self, host: usize, event: DaemonEvent) {
         self.step += 1;
         let entry = Entry { step: self.step, at: self.now, event };
         self.trace.daemons[self.hosts[host].log].entries.push(entry);
@@ -321,7 +324,6 @@ impl<C: Core> Cluster<C> {
     }
 
     fn start(&mut self, host: usize) {
-        let daemons = (1..=self.hosts.len() as u32).map(DaemonId::new).collect();
         let seed = self.rng.bits();
         let this = &mut self.hosts[host];
         if this.core.is_some() {
@@ -330,25 +332,58 @@ impl<C: Core> Cluster<C> {
         if this.log != usize::MAX {
             this.life.incarnation += 1;
         }
-        let setup = Setup {
+        let setup = self.setup(host, seed);
+        let this = &mut self.hosts[host];
+        this.core = Some(C::start(self.now, &setup));
+        this.paused_until = self.now;
+        self.begin_log(host);
+        self.drain(host);
+    }
+
+    fn setup(&self, host: usize, seed: u64) -> Setup {
+        let this = &self.hosts[host];
+        Setup {
             daemon: this.life.daemon,
-            daemons,
-            cluster: if this.stranger { 0xbad } else { 0xc1 },
+            daemons: (1..=self.hosts.len() as u32).map(DaemonId::new).collect(),
+            cluster: this.cluster,
             seed,
             run: self.run,
             incarnation: this.life.incarnation,
             tuning: self.tuning.clone(),
-        };
-        this.core = Some(C::start(self.now, &setup));
+        }
+    }
+
+    fn begin_log(&mut self, host: usize) {
+        let this = &mut self.hosts[host];
         this.log = self.trace.daemons.len();
-        this.submitted = 0;
-        this.returned = 0;
-        this.working = false;
-        this.armed = None;
-        this.paused_until = self.now;
-        let log = DaemonLog { life: this.life, entries: Vec::new() };
-        self.trace.daemons.push(log);
-        self.drain(host);
+        (this.submitted, this.returned) = (0, 0);
+        (this.working, this.armed) = (false, None);
+        self.trace.daemons.push(DaemonLog { life: this.life, entries: Vec::new() });
+    }
+
+    fn reload(&mut self, host: usize, cluster: u64) {
+        let seed = self.rng.bits();
+        let this = &mut self.hosts[host];
+        if this.cluster == STRANGER || std::mem::replace(&mut this.cluster, cluster) == cluster {
+            return;
+        }
+        let mut setup = self.setup(host, seed);
+        setup.incarnation += 1;
+        let reloads = self.with(host, |core, now| core.handle_reload(now, &setup));
+        if reloads == Some(false) {
+            self.stop(host);
+            self.start(host);
+        }
+    }
+
+    /// A daemon that has gone over to another configuration file is another one to the others.
+    pub(super) fn reborn(&mut self, host: usize) {
+        self.log(host, DaemonEvent::Stop);
+        let this = &mut self.hosts[host];
+        this.life.incarnation += 1;
+        this.ring = None;
+        self.begin_log(host);
+        self.schedule_work(host);
     }
 
     fn stop(&mut self, host: usize) {
@@ -529,7 +564,7 @@ impl<C: Core> Cluster<C> {
         self.timeline.note(self.step, self.now, Some(from), || {
             Note::Transmit(transmit.to, transmit.channel, transmit.bytes.as_ref().len())
         });
-        if !self.hosts[from].stranger {
+        if self.hosts[from].cluster != STRANGER {
             self.network.record(transmit.channel, &transmit.bytes);
         }
         for to in 0..self.hosts.len() {
@@ -559,86 +594,5 @@ impl<C: Core> Cluster<C> {
             let at = self.now + Duration::from_nanos(self.network.weather.latency_ns.0 * 2);
             self.push(at, Happening::Unreachable { host: route.from, daemon: receiver });
         }
-    }
-
-    fn placed(&mut self, host: usize, placement: &Placement) {
-        let message = message_of(&placement.payload).expect("a core places what it was given");
-        self.log(host, DaemonEvent::Init { message, place: placement.place });
-    }
-
-    /// The next message of `host` has its place; what it is shows when it is delivered.
-    fn given(&mut self, host: usize, place: Place) {
-        let this = &mut self.hosts[host];
-        let message = MessageId { origin: this.life, n: this.submitted };
-        this.submitted += 1;
-        let content = Content { service: Service::Unreliable, hash: 0 };
-        let log = this.log;
-        self.log(host, DaemonEvent::Submit { message, content });
-        let entry = self.trace.daemons[log].entries.len() - 1;
-        self.places.insert(place, (message, Some((log, entry))));
-        self.log(host, DaemonEvent::Init { message, place });
-    }
-
-    fn taken(&mut self, host: usize, place: Place, content: Content) -> DaemonEvent {
-        let nobody = Life { daemon: DaemonId::new(0), incarnation: 0 };
-        let unknown = (MessageId { origin: nobody, n: 0 }, None);
-        let (message, submit) = self
-            .places
-            .get_mut(&place)
-            .map_or(unknown, |(message, submit)| (*message, submit.take()));
-        if let Some((log, entry)) = submit {
-            let event = DaemonEvent::Submit { message, content };
-            self.trace.daemons[log].entries[entry].event = event;
-        }
-        if message.origin == self.hosts[host].life {
-            self.hosts[host].returned += 1;
-        }
-        DaemonEvent::Deliver { message, content, place }
-    }
-
-    fn session(&mut self, session: PrivateGroup, event: SessionEvent) {
-        self.step += 1;
-        let log = self.sessions[&session];
-        if event == SessionEvent::End {
-            self.sessions.remove(&session);
-        }
-        let entry = Entry { step: self.step, at: self.now, event };
-        self.trace.sessions[log].entries.push(entry);
-    }
-
-    fn output(&mut self, host: usize, output: Output) {
-        let event = match output {
-            Output::Regular { ring, members } => {
-                self.hosts[host].ring = Some((ring, members.clone()));
-                DaemonEvent::Regular { ring, members }
-            }
-            Output::Transitional { members } => {
-                self.hosts[host].ring = None;
-                DaemonEvent::Transitional { members }
-            }
-            Output::Placed(placement) => return self.placed(host, &placement),
-            Output::Given { place } => return self.given(host, place),
-            Output::Taken { place, service, payload } => {
-                self.taken(host, place, content(service, payload.as_ref()))
-            }
-            Output::Connected { session, watches } => {
-                self.step += 1;
-                let log = SessionLog { session, watches, start: self.step, entries: Vec::new() };
-                self.sessions.insert(session, self.trace.sessions.len());
-                return self.trace.sessions.push(log);
-            }
-            Output::Session { session, event } => return self.session(session, event),
-            Output::Message { payload, service, place } => {
-                let payload = payload.as_ref();
-                let Some(message) = message_of(payload) else {
-                    panic!("d{} delivers {} bytes", host + 1, payload.len());
-                };
-                if message.origin == self.hosts[host].life {
-                    self.hosts[host].returned += 1;
-                }
-                DaemonEvent::Deliver { message, content: content(service, payload), place }
-            }
-        };
-        self.log(host, event);
     }
 }

@@ -45,6 +45,12 @@ pub trait Core: Sized {
     /// Says goodbye; what it still wants to send is taken, then it is gone.
     fn handle_stop(&mut self, now: Instant);
 
+    /// Goes over to another configuration file, where it can do that while it runs: its next life
+    /// begins with [`Output::Reborn`]. `false` where it has to be started anew.
+    fn handle_reload(&mut self, _now: Instant, _setup: &Setup) -> bool {
+        false
+    }
+
     /// The next datagram that it wants to send.
     fn poll_transmit(&mut self) -> Option<Transmit>;
 
@@ -63,6 +69,9 @@ pub trait Core: Sized {
     /// Whether `bytes` of `channel` read as a packet of `daemon`, by their form alone.
     fn is_packet(channel: Channel, bytes: &[u8]) -> bool;
 }
+
+/// Identities of the cluster that its configuration files have.
+pub const CLUSTERS: [u64; 2] = [0xc1, 0xc2];
 
 /// What a core must know at start.
 #[derive(Clone, Debug)]
@@ -92,6 +101,10 @@ pub struct Tuning {
     pub window_packets: u32,
     /// Bytes of the largest datagram.
     pub datagram_bytes: usize,
+    /// Bytes after which a part of the state of groups ends.
+    pub state_part_bytes: usize,
+    /// The incarnation of first lives.
+    pub first_incarnation: u64,
 }
 
 /// The socket of a datagram.
@@ -166,6 +179,8 @@ pub enum Output {
         /// Content.
         payload: HeapBuffer,
     },
+    /// All before was of the life that ends here; the next begins.
+    Reborn,
     /// A session began.
     Connected {
         /// Its address.

@@ -31,6 +31,9 @@ pub enum Action {
     Heal,
     /// Changes the weather.
     Weather(Weather),
+    /// Gives a machine a configuration file with this identity of the cluster: its daemon goes over
+    /// to it, or begins with it when it starts.
+    Reload(usize, u64),
     /// Sends an old datagram again, to everybody.
     Stale,
     /// Sends noise to everybody.

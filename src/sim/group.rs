@@ -6,7 +6,6 @@ use crate::base::buffer::{Heap, HeapBuffer};
 use crate::base::{DaemonId, Instant, PrivateGroup, Request, RingId, Service, SessionId};
 use crate::protocol::output::{self, Kind};
 use crate::protocol::{Daemon, Delivery, Protocol, Setup as ProtocolSetup};
-use crate::wire::packet::parse;
 
 use super::checker::trace::{Ask, SessionEvent};
 use super::clients::{Clients, Habits, Newcomer, daemon_name};
@@ -23,6 +22,8 @@ pub struct Grouped {
     rng: Rng,
     /// The regular configuration that was installed last.
     ring: RingId,
+    /// The configuration that came last is that one.
+    was_regular: bool,
     transmits: VecDeque<Transmit>,
     outputs: VecDeque<Output>,
 }
@@ -59,6 +60,18 @@ impl Grouped {
         let newcomer = self.clients.connect(true);
         self.connect(now, &newcomer);
         newcomer.name.as_str().to_owned()
+    }
+
+    /// Another one, without membership messages.
+    pub fn connects_quietly(&mut self, now: Instant) -> String {
+        let newcomer = self.clients.connect(false);
+        self.connect(now, &newcomer);
+        newcomer.name.as_str().to_owned()
+    }
+
+    /// Whether the session called `name` is to ask for nothing.
+    pub fn is_held(&self, name: &str) -> bool {
+        self.clients.find(name).is_some_and(|id| self.clients.is_held(id))
     }
 
     /// A join, leave or disconnect that a scenario wants of the session called `name`.
@@ -140,10 +153,15 @@ impl Grouped {
                     Output::Taken { place: order::place(self.ring, place), service, payload }
                 }
                 output::Output::Configuration { kind: Kind::Regular, ring, members, .. } => {
+                    // Behind another one it is the first of another cluster.
+                    if std::mem::replace(&mut self.was_regular, true) {
+                        self.outputs.push_back(Output::Reborn);
+                    }
                     self.ring = ring;
                     Output::Regular { ring, members }
                 }
                 output::Output::Configuration { kind: Kind::Transitional, members, .. } => {
+                    self.was_regular = false;
                     Output::Transitional { members }
                 }
             };
@@ -152,28 +170,32 @@ impl Grouped {
     }
 }
 
+fn protocol_setup(setup: &Setup) -> ProtocolSetup {
+    let daemon = |id: &DaemonId| Daemon { id: *id, name: daemon_name(id.get()) };
+    ProtocolSetup {
+        daemons: setup.daemons.iter().map(daemon).collect(),
+        me: setup.daemon,
+        cluster: setup.cluster,
+        incarnation: order::incarnation(setup),
+        seed: setup.seed,
+        options: order::options(setup),
+    }
+}
+
 impl Core for Grouped {
     const FLAG: &'static str = " --groups";
 
     fn start(now: Instant, setup: &Setup) -> Self {
-        let daemon = |id: &DaemonId| Daemon { id: *id, name: daemon_name(id.get()) };
-        let protocol = ProtocolSetup {
-            daemons: setup.daemons.iter().map(daemon).collect(),
-            me: setup.daemon,
-            cluster: setup.cluster,
-            incarnation: u64::from(setup.incarnation) + 1,
-            seed: setup.seed,
-            options: order::options(setup),
-        };
         let mut rng = Rng::new(setup.seed);
         let habits = Habits::random(&mut Rng::new(setup.run));
         let (number, daemons) = (setup.daemon.get(), setup.daemons.len() as u32);
         let clients = Clients::new(number, daemons, setup.incarnation, habits, rng.fork());
         let mut this = Self {
-            protocol: Protocol::new(&protocol, now, &mut Heap),
+            protocol: Protocol::new(&protocol_setup(setup), now, &mut Heap),
             clients,
             rng,
             ring: RingId { number: 0, leader: setup.daemon },
+            was_regular: false,
             transmits: VecDeque::new(),
             outputs: VecDeque::new(),
         };
@@ -222,6 +244,12 @@ impl Core for Grouped {
         self.drain(now);
     }
 
+    fn handle_reload(&mut self, now: Instant, setup: &Setup) -> bool {
+        self.protocol.handle_reload(now, protocol_setup(setup), &mut Heap);
+        self.drain(now);
+        true
+    }
+
     fn handle_stop(&mut self, now: Instant) {
         self.protocol.handle_stop(now, &mut Heap);
         self.drain(now);
@@ -247,7 +275,7 @@ impl Core for Grouped {
         self.protocol.retained_bytes()
     }
 
-    fn is_packet(_: Channel, bytes: &[u8]) -> bool {
-        parse(0xc1, bytes).is_ok()
+    fn is_packet(channel: Channel, bytes: &[u8]) -> bool {
+        order::Ordering::is_packet(channel, bytes)
     }
 }

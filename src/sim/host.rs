@@ -6,7 +6,7 @@ use crate::base::buffer::HeapBuffer;
 use crate::base::{DaemonId, Instant, RingId};
 
 use super::checker::trace::Life;
-use super::core::{Channel, Core};
+use super::core::{CLUSTERS, Channel, Core};
 use super::workload::Workload;
 
 /// One machine with, while it runs, one daemon on it.
@@ -30,8 +30,8 @@ pub(super) struct Host<C> {
     pub(super) workload: Workload,
     /// Counts changes of the workload, so that old ticks are known.
     pub(super) habit: u64,
-    /// Its configuration file is another one.
-    pub(super) stranger: bool,
+    /// The identity of the cluster in its configuration file.
+    pub(super) cluster: u64,
 }
 
 impl<C: Core> Host<C> {
@@ -51,7 +51,7 @@ impl<C: Core> Host<C> {
             ring: None,
             workload: Workload::silent(),
             habit: 0,
-            stranger: false,
+            cluster: CLUSTERS[0],
         }
     }
 

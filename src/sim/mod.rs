@@ -6,6 +6,7 @@
 //! scenario.rs  draws a run from a seed     cluster.rs  event queue, daemons, traps
 //! workload.rs  what clients do             network.rs  loss, delay, partitions
 //! due.rs       what is done, what is due   host.rs     one machine
+//! listen.rs    what daemons say            report.rs   what a run comes to
 //! core.rs      what is simulated           payload.rs  messages that tell who they are
 //! order.rs     the ordering core alone     group.rs    all of a daemon's protocol, with sessions
 //! clients.rs   what sessions do            session.rs  their frames
@@ -19,6 +20,7 @@ pub mod core;
 mod due;
 pub mod group;
 mod host;
+mod listen;
 pub mod network;
 pub mod order;
 pub mod payload;

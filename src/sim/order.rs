@@ -12,7 +12,7 @@ use crate::protocol::output::{self, Kind, To};
 use crate::wire::packet::{Packet, parse};
 
 use super::checker::trace::Place;
-use super::core::{Channel, Core, Output, Placement, Setup, Transmit};
+use super::core::{CLUSTERS, Channel, Core, Output, Placement, Setup, Transmit};
 
 /// Enough of a message to know it by.
 const HEAD_BYTES: usize = 16;
@@ -28,6 +28,11 @@ pub struct Ordering {
     outputs: VecDeque<Output>,
 }
 
+/// The incarnation of this life.
+pub(super) fn incarnation(setup: &Setup) -> u64 {
+    setup.tuning.first_incarnation + u64::from(setup.incarnation)
+}
+
 pub(super) fn options(setup: &Setup) -> options::Options {
     let tuning = &setup.tuning;
     let datagram_bytes = tuning.datagram_bytes.max(PEER_DATAGRAM_BYTES_MIN);
@@ -40,6 +45,7 @@ pub(super) fn options(setup: &Setup) -> options::Options {
         personal_window_bytes: datagram_bytes * (tuning.window_packets as usize / 2).max(1),
         accelerated_window_bytes: datagram_bytes * (tuning.window_packets as usize / 4),
         backlog_bytes: 1 << 20,
+        state_part_bytes: tuning.state_part_bytes,
         tells_places: true,
         ..options::Options::default()
     }
@@ -124,7 +130,7 @@ impl Core for Ordering {
             me: setup.daemon,
             daemons: setup.daemons.clone(),
             cluster: setup.cluster,
-            incarnation: u64::from(setup.incarnation) + 1,
+            incarnation: incarnation(setup),
             seed: setup.seed,
             options: options(setup),
         };
@@ -197,6 +203,6 @@ impl Core for Ordering {
     }
 
     fn is_packet(_: Channel, bytes: &[u8]) -> bool {
-        parse(0xc1, bytes).is_ok()
+        CLUSTERS.iter().any(|cluster| parse(*cluster, bytes).is_ok())
     }
 }

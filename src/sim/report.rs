@@ -129,12 +129,14 @@ impl fmt::Display for Failure {
 }
 
 /// Judges the runs of all `seeds` with so many threads: the numbers of those that went well, and
-/// the failures by seed. Unless it is to `keep_going`, it ends with what is at hand when one fails.
+/// the failures by seed, each told as soon as it is found. Unless it is to `keep_going`, it ends
+/// with what is at hand when one fails.
 pub fn sweep<C: Core>(
     seeds: Range<u64>,
     options: &Options,
     threads: usize,
     keep_going: bool,
+    tell: impl Fn(&Failure) + Sync,
 ) -> (Summary, Vec<Failure>) {
     let next = AtomicU64::new(seeds.start);
     let work = || {
@@ -148,6 +150,7 @@ pub fn sweep<C: Core>(
             match judge::<C>(seed, options) {
                 Ok(one) => summary.add(one),
                 Err(failure) => {
+                    tell(&failure);
                     failures.push(failure);
                     if !keep_going {
                         next.store(seeds.end, Ordering::Relaxed);

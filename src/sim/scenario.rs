@@ -7,7 +7,7 @@ use crate::base::{DaemonId, Instant};
 use super::checker::trace::{Ending, Trace};
 use super::checker::{Violation, check};
 use super::cluster::{Action, Cluster};
-use super::core::{Core, Tuning};
+use super::core::{CLUSTERS, Core, Tuning};
 use super::network::Weather;
 use super::rng::Rng;
 use super::timeline::Timeline;
@@ -38,6 +38,9 @@ pub struct Run {
     /// Virtual time of the whole run.
     pub time: Duration,
 }
+
+/// Incarnations are below this.
+pub const INCARNATIONS_END: u64 = 1 << 43;
 
 /// Longest time from the last fault to rest, in failure timeouts.
 const SETTLE_TIMEOUTS: u32 = 200;
@@ -96,6 +99,8 @@ impl Plan {
             failure_timeout: Duration::from_millis(rng.within(5..60)),
             window_packets: *rng.pick(&[2, 5, 20, 200]),
             datagram_bytes: *rng.pick(&[600, 1_432, 8_900]),
+            first_incarnation: if rng.chance(100) { INCARNATIONS_END - 1_000 } else { 1 },
+            state_part_bytes: *rng.pick(&[100, 300, 64 * 1024]),
         };
         let length =
             options.faults.unwrap_or_else(|| tuning.failure_timeout * rng.within(4..60) as u32);
@@ -140,7 +145,7 @@ impl Plan {
         let timeout = self.tuning.failure_timeout.as_nanos() as u64;
         let soon =
             |rng: &mut Rng, range: u64| at + Duration::from_nanos(rng.below(range * timeout));
-        match rng.below(14) {
+        match rng.below(15) {
             0 | 1 => {
                 self.actions.push((at, Action::Crash(host)));
                 let back = soon(rng, 3);
@@ -196,7 +201,20 @@ impl Plan {
                     self.actions.push((when, Action::Stale));
                 }
             }
+            13 => self.reload(rng, at),
             _ => self.actions.push((at, Action::Stranger)),
+        }
+    }
+
+    /// Another configuration file; not all daemons get it at once, or at all.
+    fn reload(&mut self, rng: &mut Rng, at: Instant) {
+        let cluster = *rng.pick(&CLUSTERS);
+        let timeout = self.tuning.failure_timeout.as_nanos() as u64;
+        for host in 0..self.daemons {
+            if rng.chance(900) {
+                let when = at + Duration::from_nanos(rng.below(timeout));
+                self.actions.push((when, Action::Reload(host, cluster)));
+            }
         }
     }
 
@@ -210,9 +228,7 @@ impl Plan {
                 cluster.schedule(*at, action.clone());
             }
         }
-        for (host, workload) in self.workloads.iter().enumerate() {
-            cluster.set_workload(host, workload.clone());
-        }
+        load(cluster, self);
         cluster.run_until(self.end);
     }
 }
@@ -242,6 +258,7 @@ fn end<C: Core>(cluster: &mut Cluster<C>, plan: &Plan, rng: &mut Rng) -> Ending 
     }
     // Some of the dead stay dead; one at least lives.
     for host in 0..cluster.hosts() {
+        cluster.act(Action::Reload(host, CLUSTERS[0]));
         if host == 0 || rng.chance(800) {
             cluster.act(Action::Start(host));
         }
@@ -259,7 +276,11 @@ fn end<C: Core>(cluster: &mut Cluster<C>, plan: &Plan, rng: &mut Rng) -> Ending 
         cluster.run_for(timeout * 2);
     }
     if on_time && !plan.one_way.is_empty() {
-        // Who hears another in part takes all the time there is.
+        // Who hears another in part takes all the time there is. An idle ring uses links that a
+        // busy one does not, so there is some of both.
+        cluster.silence();
+        cluster.run_until(calm + bound / 2);
+        load(cluster, plan);
         cluster.run_until(calm + bound);
     }
     cluster.run_for(timeout);
@@ -268,9 +289,7 @@ fn end<C: Core>(cluster: &mut Cluster<C>, plan: &Plan, rng: &mut Rng) -> Ending 
     cluster.run_while(timeout, timeout * DRAIN_TIMEOUTS, Cluster::is_drained);
     cluster.run_for(timeout * WATCH_TIMEOUTS);
     let at_rest = retained(cluster);
-    for (host, workload) in plan.workloads.iter().enumerate() {
-        cluster.set_workload(host, workload.clone());
-    }
+    load(cluster, plan);
     cluster.run_for(timeout * WATCH_TIMEOUTS);
     cluster.silence();
     cluster.run_while(timeout, timeout * DRAIN_TIMEOUTS, Cluster::is_drained);
@@ -279,6 +298,12 @@ fn end<C: Core>(cluster: &mut Cluster<C>, plan: &Plan, rng: &mut Rng) -> Ending 
     let retained = at_rest.into_iter().zip(at_end);
     let retained = retained.map(|((daemon, rest), (_, end))| (daemon, rest, end)).collect();
     Ending { calm: Some(calm), settled, components, retained }
+}
+
+fn load<C: Core>(cluster: &mut Cluster<C>, plan: &Plan) {
+    for (host, workload) in plan.workloads.iter().enumerate() {
+        cluster.set_workload(host, workload.clone());
+    }
 }
 
 fn daemon(host: usize) -> DaemonId {

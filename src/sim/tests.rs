@@ -130,7 +130,13 @@ impl Core for Toy {
 
 fn tuning() -> Tuning {
     let failure_timeout = Duration::from_millis(20);
-    Tuning { failure_timeout, window_packets: 20, datagram_bytes: 1_432 }
+    Tuning {
+        failure_timeout,
+        window_packets: 20,
+        datagram_bytes: 1_432,
+        state_part_bytes: 150,
+        first_incarnation: 1,
+    }
 }
 
 fn toys(seed: u64, weather: Weather) -> Trace {
@@ -194,6 +200,7 @@ fn plans_have_every_kind_of_fault() {
         "Partition",
         "PartitionIn",
         "Pause",
+        "Reload",
         "Stale",
         "Start",
         "Stop",

@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
+use rustix::net::sockopt;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 pub use raw::Received;
@@ -21,6 +22,9 @@ pub const TRAIN_PACKETS_MAX: usize = 64;
 
 /// Bytes of a train: with its headers it must fit into what an IP packet can hold.
 pub const TRAIN_BYTES_MAX: usize = 65_000;
+
+/// Answers to what was sent that one receive passes over.
+const ANSWERS_MAX: usize = 16;
 
 /// Bytes that one receive may bring.
 pub const RECEIVE_BYTES_MAX: usize = 65_536;
@@ -56,6 +60,13 @@ pub enum DatagramError {
     },
 }
 
+impl DatagramError {
+    /// Whether another socket is in the way, which may go away.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
+    }
+}
+
 fn option(option: &'static str) -> impl FnOnce(io::Error) -> DatagramError {
     move |source| DatagramError::Option { option, source }
 }
@@ -74,8 +85,10 @@ impl From<SocketAddr> for Destination {
 #[derive(Debug)]
 pub struct DatagramSocket {
     socket: Socket,
-    /// The kernel makes packets of a train.
-    segments: bool,
+    /// Longest packet of which the kernel takes trains, as far as is known.
+    train_packet_bytes_max: usize,
+    /// There may be answers in the error queue.
+    has_answers: bool,
 }
 
 impl DatagramSocket {
@@ -116,8 +129,8 @@ impl DatagramSocket {
         let bind = |source| DatagramError::Bind { address: group, source };
         let socket = open(group).map_err(bind)?;
         socket.set_reuse_address(true).map_err(option("SO_REUSEADDR"))?;
-        socket.bind(&group.into()).map_err(bind)?;
         let join = |source| DatagramError::Join { group: group.ip(), local, source };
+        socket.bind(&of_interface(group, local).map_err(join)?.into()).map_err(bind)?;
         match (group.ip(), local) {
             (IpAddr::V4(group), IpAddr::V4(local)) => {
                 // Or what others of this host have joined on the same port arrives here too.
@@ -141,18 +154,21 @@ impl DatagramSocket {
         raw::count_drops(&socket).map_err(option("SO_RXQ_OVFL"))?;
         // Without it every packet is received by itself, which is slower and no worse.
         let _ = raw::coalesce(&socket);
-        Ok(Self { socket, segments: true })
+        Ok(Self { socket, train_packet_bytes_max: usize::MAX, has_answers: false })
     }
 
-    /// Makes room for `bytes` of packets that were not yet received, in the kernel's own account of
-    /// memory. Returns the room that there is, which is less where neither this process nor
-    /// `net.core.rmem_max` allows so much.
+    /// Makes room for `bytes` of packets that were not yet received, and for as many that are on
+    /// their way out, in the kernel's own account of memory. Returns the room for received ones,
+    /// which is less where neither this process nor `net.core.rmem_max` allows so much.
     ///
     /// # Errors
     ///
     /// The kernel's.
     pub fn reserve(&self, bytes: usize) -> io::Result<usize> {
-        if raw::force_buffer(&self.socket, bytes).is_err() {
+        if sockopt::set_socket_send_buffer_size_force(&self.socket, bytes).is_err() {
+            self.socket.set_send_buffer_size(bytes)?;
+        }
+        if sockopt::set_socket_recv_buffer_size_force(&self.socket, bytes).is_err() {
             self.socket.set_recv_buffer_size(bytes)?;
         }
         // The kernel says twice what it was told, as it counts its own overhead in.
@@ -170,29 +186,32 @@ impl DatagramSocket {
     }
 
     /// Takes what has arrived from one sender: a packet, or several of one size; the last may be
-    /// shorter. `None` where nothing has. `into` should have [`RECEIVE_BYTES_MAX`] bytes.
+    /// shorter. `None` where nothing has. `into` should have [`RECEIVE_BYTES_MAX`] bytes: packets
+    /// that do not fit are lost.
     ///
     /// # Errors
     ///
-    /// The kernel's; a refusal is none: see [`DatagramSocket::next_refusal`].
-    pub fn receive(&self, into: &mut [u8]) -> io::Result<Option<Received>> {
-        loop {
+    /// The kernel's; an answer to what was sent is none: see [`DatagramSocket::next_refusal`].
+    pub fn receive(&mut self, into: &mut [u8]) -> io::Result<Option<Received>> {
+        for _ in 0..ANSWERS_MAX {
             match raw::receive(&self.socket, into) {
+                Ok(received) if received.is_cut => {}
                 Ok(received) => return Ok(Some(received)),
                 Err(error) => match Errno::from_io_error(&error) {
                     Some(Errno::AGAIN) => return Ok(None),
                     Some(Errno::INTR) => {}
-                    // An answer to something that was sent: it is in the error queue.
-                    Some(Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH) => {}
+                    Some(errno) if is_answer(errno) => self.has_answers = true,
                     _ => return Err(error),
                 },
             }
         }
+        // The rest comes with the next call: somebody answers faster than we read.
+        Ok(None)
     }
 
     /// Sends packets to `to`: all of the size of the first, the last may be shorter. There must be
     /// no more than [`TRAIN_PACKETS_MAX`], of [`TRAIN_BYTES_MAX`] in all. Returns how many system
-    /// calls that took.
+    /// calls that took: one, where the way to the receiver takes trains of such packets.
     ///
     /// # Errors
     ///
@@ -200,12 +219,24 @@ impl DatagramSocket {
     pub fn send(&mut self, to: &Destination, packets: &[IoSlice<'_>]) -> io::Result<usize> {
         let Destination(to) = to;
         let size = packets.first().map_or(0, |packet| packet.len());
-        if packets.len() > 1 && self.segments {
-            match self.try_send(to, packets, Some(size)) {
-                Err(error) if is_no_segments(&error) => self.segments = false,
-                result => return result.map(|()| 1),
-            }
+        if packets.len() < 2 || size > self.train_packet_bytes_max {
+            return self.send_singly(to, packets);
         }
+        match self.try_send(to, packets, Some(size)) {
+            Ok(()) => Ok(1),
+            Err(error) => match Errno::from_io_error(&error).and_then(|e| trains_left(e, size)) {
+                Some(left) => {
+                    let calls = self.send_singly(to, packets)?;
+                    // Remembered only now: an address that takes nothing says the same.
+                    self.train_packet_bytes_max = left;
+                    Ok(calls + 1)
+                }
+                None => Err(error),
+            },
+        }
+    }
+
+    fn send_singly(&mut self, to: &SockAddr, packets: &[IoSlice<'_>]) -> io::Result<usize> {
         for packet in packets {
             self.try_send(to, std::slice::from_ref(packet), None)?;
         }
@@ -213,30 +244,42 @@ impl DatagramSocket {
     }
 
     fn try_send(
-        &self,
+        &mut self,
         to: &SockAddr,
         packets: &[IoSlice<'_>],
         segment: Option<usize>,
     ) -> io::Result<()> {
-        // Once more where the kernel tells of the answer to an earlier packet instead.
         let sent = raw::send(&self.socket, to, packets, segment);
         match sent.as_ref().err().and_then(Errno::from_io_error) {
-            Some(Errno::CONNREFUSED | Errno::INTR | Errno::HOSTUNREACH | Errno::NETUNREACH) => {
-                raw::send(&self.socket, to, packets, segment)
-            }
-            _ => sent,
+            // Once more, as the kernel tells of the answer to an earlier packet instead.
+            Some(errno) if is_answer(errno) => self.has_answers = true,
+            Some(Errno::INTR) => {}
+            _ => return sent,
         }
+        raw::send(&self.socket, to, packets, segment)
     }
 
-    /// The next address at which nothing listens for what was sent there.
-    pub fn next_refusal(&self) -> Option<SocketAddr> {
-        loop {
+    /// Longest packet of which trains are sent; `usize::MAX` until the kernel has refused some.
+    pub fn train_packet_bytes_max(&self) -> usize {
+        self.train_packet_bytes_max
+    }
+
+    /// The kernel says that there are answers to what was sent.
+    pub(super) fn note_answers(&mut self) {
+        self.has_answers = true;
+    }
+
+    /// The next address at which nothing listens for what was sent there. Costs nothing where the
+    /// kernel has not told of any answer.
+    pub fn next_refusal(&mut self) -> Option<SocketAddr> {
+        while self.has_answers {
             match raw::next_error(&self.socket) {
                 Ok((Some(Errno::CONNREFUSED), Some(to))) => return Some(to),
                 Ok(_) => {}
-                Err(_) => return None,
+                Err(_) => self.has_answers = false,
             }
         }
+        None
     }
 }
 
@@ -255,9 +298,46 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Whether the way to the receiver does not take trains.
-fn is_no_segments(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::IO | Errno::INVAL | Errno::OPNOTSUPP))
+/// Whether a call may have failed for what somebody has answered to an earlier packet: the errors
+/// that icmp(7) makes of ICMP messages.
+fn is_answer(errno: Errno) -> bool {
+    [
+        Errno::CONNREFUSED,
+        Errno::HOSTUNREACH,
+        Errno::NETUNREACH,
+        Errno::HOSTDOWN,
+        Errno::NONET,
+        Errno::PROTO,
+        Errno::NOPROTOOPT,
+        Errno::OPNOTSUPP,
+        Errno::MSGSIZE,
+        Errno::ACCESS,
+    ]
+    .contains(&errno)
+}
+
+/// Longest packet of which trains may still be tried after one of `size` was refused with `errno`;
+/// `None` where that was not for being a train.
+fn trains_left(errno: Errno, size: usize) -> Option<usize> {
+    match errno {
+        // No checksums in hardware, or a tunnel: nothing will be taken.
+        Errno::IO | Errno::OPNOTSUPP => Some(0),
+        // Longer than the path carries in one piece, among others: shorter ones may be taken.
+        Errno::INVAL | Errno::MSGSIZE => Some(size.saturating_sub(1)),
+        _ => None,
+    }
+}
+
+/// The address on the interface that has address `local`: a link-local group of IPv6 means nothing
+/// without an interface.
+fn of_interface(group: SocketAddr, local: IpAddr) -> io::Result<SocketAddr> {
+    match (group, local) {
+        (SocketAddr::V6(mut group), IpAddr::V6(local)) => {
+            group.set_scope_id(interface_of(local)?);
+            Ok(group.into())
+        }
+        (SocketAddr::V4(_) | SocketAddr::V6(_), _) => Ok(group),
+    }
 }
 
 /// The number of the interface that has address `local`, as the kernel lists them.

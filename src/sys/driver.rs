@@ -417,8 +417,8 @@ impl Driver {
     }
 
     /// The next address that refused a datagram of this socket.
-    pub fn next_refusal(&self, key: DatagramKey) -> Option<SocketAddr> {
-        let socket = each!(&self.inner, inner => inner.datagrams.get(key.0));
+    pub fn next_refusal(&mut self, key: DatagramKey) -> Option<SocketAddr> {
+        let socket = each!(&mut self.inner, inner => inner.datagrams.get_mut(key.0));
         socket.and_then(DatagramSocket::next_refusal)
     }
 

@@ -1,8 +1,8 @@
 //! The kernel: sockets, waiting for them, clocks and CPUs.
 //!
 //! `driver.rs` is the face that the runtime sees; `uring.rs` and `poll.rs` are the two ways behind
-//! it. Nothing here knows what the bytes mean. Unsafe are the io_uring driver (`uring.rs`, what is in
-//! its folder, and `operation.rs`) and `datagram/raw.rs`.
+//! it. Nothing here knows what the bytes mean. Unsafe are the io_uring driver (`uring.rs`, what is
+//! in its folder, and `operation.rs`) and `datagram/raw.rs`.
 
 mod accept;
 mod bell;

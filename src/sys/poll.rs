@@ -328,7 +328,7 @@ impl PollDriver {
         // from the kernel are handled before anything can be closed.
         let slot = (token.0 / KINDS) as u32;
         if token.0 % KINDS == DATAGRAMS {
-            return self.datagrams.mark_ready(slot);
+            return self.datagrams.mark_ready(slot, edge.is_error());
         }
         if token.0 % KINDS == LISTENER {
             let Some(key) = self.listeners.key_at(slot) else { return };

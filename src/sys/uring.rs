@@ -318,7 +318,10 @@ impl UringDriver {
                     None
                 }
                 OpKey::Datagrams(slot) => {
-                    self.datagrams.mark_ready(slot);
+                    let found = completion.result;
+                    // A poll that failed says nothing, so look for everything.
+                    let answers = found < 0 || found & i32::from(libc::POLLERR) != 0;
+                    self.datagrams.mark_ready(slot, answers);
                     let key = self.datagrams.next().map(DatagramKey);
                     key.map(|socket| Event::Datagrams { socket })
                 }

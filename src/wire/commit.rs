@@ -92,7 +92,9 @@ impl<'a> Exchange<'a> {
         let held_bytes = usize::from(from.u16()?);
         let held = from.bytes(held_bytes)?;
         from.end()?;
-        if held_bytes > RING_WINDOW_PACKETS / 8 || safe > aru || held.last() == Some(&0) {
+        let high = aru.get().checked_add(8 * held_bytes as u64);
+        let is_map = held_bytes <= RING_WINDOW_PACKETS / 8 && held.last() != Some(&0);
+        if !is_map || safe > aru || high.is_none() {
             return None;
         }
         Some(Self { ring, old_ring, aru, safe, obliged, seen, held })

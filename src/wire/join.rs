@@ -1,6 +1,7 @@
 //! How daemons find each other: joins of those that look for a ring, presence of those in one,
 //! goodbyes.
 
+use crate::base::limits::{INCARNATION_MAX, RING_NUMBER_MAX};
 use crate::base::{DaemonSet, RingId, Store};
 
 use super::codec::{Reader, Writer};
@@ -23,18 +24,24 @@ pub struct Contact {
     pub number_max: u64,
 }
 
+fn is_life(incarnation: u64) -> bool {
+    (1..=INCARNATION_MAX).contains(&incarnation)
+}
+
 const CONTACT_BYTES: usize = 8 + 8 + 12 + 16 + 16 + 8;
 
 impl Contact {
     fn read(from: &mut Reader<'_>) -> Option<Self> {
-        Some(Self {
+        let contact = Self {
             incarnation: from.u64()?,
             serial: from.u64()?,
             ring: from.ring()?,
             members: from.set()?,
             heard: from.set()?,
             number_max: from.u64()?,
-        })
+        };
+        let is_sane = is_life(contact.incarnation) && contact.number_max <= RING_NUMBER_MAX;
+        is_sane.then_some(contact)
     }
 
     fn write(&self, to: &mut Writer<'_>) {
@@ -110,7 +117,7 @@ impl Goodbye {
         let mut from = Reader::new(body);
         let incarnation = from.u64()?;
         from.end()?;
-        Some(Self { incarnation })
+        is_life(incarnation).then_some(Self { incarnation })
     }
 
     /// Stores the packet; `None` when the store is exhausted.

@@ -1,6 +1,6 @@
 //! Any packet between daemons: bytes in, one value of all that it may be out.
 
-use crate::base::Rank;
+use crate::base::{DaemonSet, Rank};
 
 use super::commit::{Commit, Done, Exchange};
 use super::data::Data;
@@ -33,6 +33,26 @@ pub enum Packet<'a> {
     Done(Done),
     /// Its sender stops.
     Goodbye(Goodbye),
+}
+
+impl Packet<'_> {
+    /// All daemons that it names beside its sender.
+    pub fn names(&self) -> DaemonSet {
+        let contact = |contact: &Contact| contact.members.union(contact.heard);
+        match self {
+            Self::Data(_)
+            | Self::TokenRequest(_)
+            | Self::Notice(_)
+            | Self::RepairRequest(_)
+            | Self::Goodbye(_) => DaemonSet::EMPTY,
+            Self::Token(token) => DaemonSet::only(token.header.to),
+            Self::Join(join) => contact(&join.contact).union(join.joined).union(join.proposal),
+            Self::Presence(presence) => contact(presence),
+            Self::Commit(commit) => commit.members,
+            Self::Exchange(exchange) => exchange.obliged.union(exchange.seen),
+            Self::Done(done) => done.seen,
+        }
+    }
 }
 
 /// Reads a datagram.

@@ -11,7 +11,7 @@ use super::list::List;
 use super::packet::{Packet, parse};
 use super::token::{Notice, Ranges, SeqRange, TokenHeader, TokenRequest, emit_repair_request};
 use crate::base::buffer::{Heap, HeapBuffer};
-use crate::base::limits::{DAEMONS_MAX, PEER_DATAGRAM_BYTES_MIN};
+use crate::base::limits::{DAEMONS_MAX, INCARNATION_MAX, PEER_DATAGRAM_BYTES_MIN, RING_NUMBER_MAX};
 use crate::base::{DaemonId, DaemonSet, Rank, RingId, Seq, Service};
 
 const CLUSTER: u64 = 0x1234_5678_9abc_def0;
@@ -62,12 +62,12 @@ fn list<T: Copy + Default>(items: Vec<T>) -> List<T, DAEMONS_MAX> {
 fn contact() -> impl Strategy<Value = Contact> {
     (any::<[u64; 3]>(), ring(), set(), set()).prop_map(
         |([incarnation, serial, number_max], ring, members, heard)| Contact {
-            incarnation,
+            incarnation: incarnation.clamp(1, INCARNATION_MAX),
             serial,
             ring,
             members,
             heard,
-            number_max,
+            number_max: number_max.min(RING_NUMBER_MAX),
         },
     )
 }
@@ -131,14 +131,14 @@ proptest! {
 
     #[test]
     fn exchanges_come_back(
-        ring in ring(), old_ring in ring(), aru in seq(), behind: u64, obliged in set(),
+        ring in ring(), old_ring in ring(), aru in 0..u64::MAX >> 1, behind: u64, obliged in set(),
         seen in set(), mut held in vec(any::<u8>(), 0..=1_024),
     ) {
         if held.last() == Some(&0) {
             held.push(1);
             held.remove(0);
         }
-        let safe = Seq::new(aru.get().saturating_sub(behind));
+        let (aru, safe) = (Seq::new(aru), Seq::new(aru.saturating_sub(behind)));
         let exchange = Exchange { ring, old_ring, aru, safe, obliged, seen, held: &held };
         read(exchange.emit(envelope(), &mut Heap), |read| {
             assert_eq!(read, Packet::Exchange(exchange));

@@ -117,12 +117,12 @@ impl TokenHeader {
     /// Stores the packet with these lists; `None` when the store is exhausted.
     pub fn emit<S: Store>(
         &self,
-        lags: impl Iterator<Item = u32> + Clone,
+        lags: impl ExactSizeIterator<Item = u32>,
         missing: &Ranges,
         envelope: Envelope,
         store: &mut S,
     ) -> Option<S::Buffer> {
-        let daemons = lags.clone().count();
+        let daemons = lags.len();
         assert!(daemons <= DAEMONS_MAX, "a token has a lag for each daemon");
         let lists = u32::BYTES * daemons + SeqRange::BYTES * missing.len();
         envelope.seal(store, PacketKind::Token, TOKEN_FIELDS_BYTES + lists, |body| {

@@ -88,7 +88,7 @@ pub(crate) fn recordings() -> Vec<Recording> {
                     }
                 }
                 What::Received(line) => session.received.push(line),
-                What::Call(_) | What::Other => {}
+                What::Call(_) | What::Note(_) | What::Other => {}
             }
         }
         // Raw programs (R, V), the Java library (J) and the flush library (F1 to F4) print

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use madrigal::config::Config;
 use madrigal::sim::rng::Rng;
 
 use super::bodies::script::Writer;
@@ -137,19 +138,22 @@ pub(crate) fn daemon_bytes() -> Vec<Vec<u8>> {
 /// Input of the `config` target: the ready files.
 pub(crate) fn configurations() -> Vec<Vec<u8>> {
     let mut inputs = Vec::new();
-    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning")];
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![top.join("tuning"), top.join("tests/spread_conf")];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|found| found == "toml") {
+            } else if path.extension().is_some_and(|found| found == "toml" || found == "conf") {
                 inputs.push(fs::read(path).unwrap());
             }
         }
     }
     inputs.sort();
     assert!(!inputs.is_empty(), "there are no ready files");
+    let cluster = Config::default().cluster;
+    inputs.push(cluster.identity().encode());
     inputs.push(b"# nobody else\n127.0.0.1\n10.0.0.0/8\nunix\n::1\n".to_vec());
     inputs
 }

@@ -1,6 +1,7 @@
 //! Replays a transcript against a daemon: the bytes of its clients go out in their order, and what
 //! the daemon sends is compared with what the recorded one sent.
 
+pub(crate) mod cluster;
 mod compare;
 mod script;
 
@@ -12,7 +13,7 @@ use madrigal::wire::session::{Header, kind};
 use crate::support::{Client, Daemon, Frame};
 use compare::GroupIds;
 
-pub(crate) use script::{Action, Deviation, Edit, Step, script};
+pub(crate) use script::{Action, Deviation, Edit, Step, cluster_script, script};
 
 /// How a transcript is replayed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,7 +31,10 @@ pub(crate) fn replay(daemon: &Daemon, steps: &[Step], play: Play) -> Result<(), 
     let mut expected: Vec<&Step> = Vec::new();
     for step in steps {
         match &step.action {
-            Action::Expect(_) | Action::ExpectFrame(_) | Action::ExpectEnd => expected.push(step),
+            Action::Expect(_)
+            | Action::ExpectFrame(_)
+            | Action::ExpectMerge(_)
+            | Action::ExpectEnd => expected.push(step),
             Action::Send(bytes)
                 if play.pipelined
                     && sender == step.conn
@@ -39,7 +43,7 @@ pub(crate) fn replay(daemon: &Daemon, steps: &[Step], play: Play) -> Result<(), 
             {
                 player.perform(step)?;
             }
-            Action::Send(_) | Action::ConnectUnix | Action::Close => {
+            Action::Send(_) | Action::ConnectUnix | Action::Close | Action::Note(_) => {
                 expected.drain(..).try_for_each(|step| player.perform(step))?;
                 player.perform(step)?;
                 sender = &step.conn;
@@ -98,6 +102,8 @@ impl<'d> Player<'d> {
                 // From here on its name is free, and the others have been told.
                 self.client(conn).await_end().map_err(told)?;
             }
+            // One daemon has nobody to merge with, and no operator.
+            Action::ExpectMerge(_) | Action::Note(_) => unreachable!("one daemon is no cluster"),
             Action::ExpectEnd => {
                 let rest = self.client(conn).await_end().map_err(told)?;
                 if rest > 0 {

@@ -18,6 +18,8 @@ pub(crate) enum Edit {
     Instead(u64, &'static [u8]),
     /// The daemon delivers what the client sends in this line, to these connections.
     Delivered(u64, &'static [&'static str]),
+    /// What comes in these lines, the views after a merge, may come in steps.
+    InSteps(u64, u64),
 }
 
 /// One step of a replay.
@@ -36,14 +38,25 @@ pub(crate) enum Action {
     /// A part of the handshake.
     Expect(Vec<u8>),
     ExpectFrame(Vec<u8>),
+    /// A view after a merge, which may have come about in steps.
+    ExpectMerge(Vec<u8>),
     /// The client closes, and the daemon then does.
     Close,
     /// The daemon closes.
     ExpectEnd,
+    /// The operator does something to the cluster, or explains.
+    Note(String),
 }
 
-/// Reads a transcript and applies what is known to be different.
+/// Reads a transcript of one daemon and applies what is known to be different.
 pub(crate) fn script(transcript: &str, deviations: &[Deviation]) -> Vec<Step> {
+    let mut steps = cluster_script(transcript, deviations);
+    settle(&mut steps);
+    steps
+}
+
+/// The same of several daemons: what one has heard, another may not have.
+pub(crate) fn cluster_script(transcript: &str, deviations: &[Deviation]) -> Vec<Step> {
     let mut steps = Vec::new();
     for line in recorded::read(transcript) {
         let conn = line.conn;
@@ -63,6 +76,7 @@ pub(crate) fn script(transcript: &str, deviations: &[Deviation]) -> Vec<Step> {
                 (_, true) => Action::Expect(bytes),
             },
             What::Call(call) if call.starts_with("SP_connect(\"<port>\"") => Action::ConnectUnix,
+            What::Note(text) => Action::Note(text),
             What::Call(_) | What::Received(_) | What::Other => continue,
         };
         steps.push(Step { line: line.number, conn, action });
@@ -74,7 +88,6 @@ pub(crate) fn script(transcript: &str, deviations: &[Deviation]) -> Vec<Step> {
             apply(&mut steps, edit);
         }
     }
-    settle(&mut steps);
     steps
 }
 
@@ -105,10 +118,13 @@ fn place_of_incomplete(steps: &[Step], conn: &str) -> usize {
     let is_before = |step: &Step| {
         step.conn == conn
             && match &step.action {
-                Action::Send(_) | Action::ConnectUnix | Action::ExpectFrame(_) => true,
+                Action::Send(_)
+                | Action::ConnectUnix
+                | Action::ExpectFrame(_)
+                | Action::ExpectMerge(_) => true,
                 // A reject is one byte.
                 Action::Expect(bytes) => bytes.len() > 1,
-                Action::Close | Action::ExpectEnd => false,
+                Action::Close | Action::ExpectEnd | Action::Note(_) => false,
             }
     };
     let first = steps.iter().position(|step| step.conn == conn).unwrap_or(steps.len());
@@ -129,6 +145,15 @@ fn apply(steps: &mut Vec<Step>, edit: Edit) {
         Edit::Instead(line, bytes) => {
             let at = find(line);
             steps[at].action = Action::Expect(bytes.to_vec());
+        }
+        Edit::InSteps(first, last) => {
+            let lines = first..=last;
+            for step in steps.iter_mut().filter(|step| lines.contains(&step.line)) {
+                let Action::ExpectFrame(bytes) = &step.action else {
+                    panic!("line {} is no frame", step.line)
+                };
+                step.action = Action::ExpectMerge(bytes.clone());
+            }
         }
         Edit::Delivered(line, conns) => {
             let at = find(line);

@@ -38,6 +38,8 @@ pub(crate) enum What {
     Received(String),
     /// What the client is about to do.
     Call(String),
+    /// What the operator did, or an explanation.
+    Note(String),
     /// Anything else.
     Other,
 }
@@ -70,7 +72,7 @@ pub(crate) fn units() -> impl Iterator<Item = (String, bool, String, Vec<u8>, Va
         What::Bytes { from_daemon, kind, bytes, desc } => {
             Some((line.place, from_daemon, kind, bytes, desc))
         }
-        What::Received(_) | What::Call(_) | What::Other => None,
+        What::Received(_) | What::Call(_) | What::Note(_) | What::Other => None,
     })
 }
 
@@ -100,6 +102,7 @@ fn parse(name: &str, line: &Value) -> Line {
             desc: line["desc"].clone(),
         },
         "call" => What::Call(text("call")),
+        "note" => What::Note(text("text")),
         "received" => What::Received(text("result")),
         _ => What::Other,
     };

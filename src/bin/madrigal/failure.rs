@@ -13,6 +13,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// What was asked for could not be done: exit code 1.
     Failed(String),
+    /// What was found has been told on standard output; only this exit code is left to say.
+    Told(u8),
 }
 
 /// What a subcommand returns.
@@ -31,6 +33,7 @@ impl Failure {
                 eprintln!("madrigal: {message}");
                 ExitCode::from(1)
             }
+            Self::Told(code) => ExitCode::from(*code),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The command-line tool: talk to a daemon by hand, from scripts, and to measure it.
 
 mod bench;
+mod config;
 mod connect;
+mod doctor;
 mod failure;
 mod flood;
 mod output;
@@ -40,9 +42,15 @@ enum Command {
     /// Load a daemon with messages.
     #[command(after_help = flood::EXAMPLES)]
     Flood(flood::Args),
+    /// Check a configuration, or convert one of Spread's.
+    #[command(subcommand, after_help = config::EXAMPLES)]
+    Config(config::Action),
     /// Measure latency, throughput, and the bare machine.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Look for what of this host stands in a daemon's way.
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::Args),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +66,8 @@ fn run(command: &Command) -> Result {
         Command::Send(args) => send::run(args),
         Command::Recv(args) => recv::run(args),
         Command::Flood(args) => flood::run(args),
+        Command::Config(action) => config::run(action),
         Command::Bench(bench) => bench::run(bench),
+        Command::Doctor(args) => doctor::run(args),
     }
 }

@@ -79,7 +79,8 @@ impl<B: Buffer> Groups<B> {
             return self.settle(ring, members, &[members], BTreeMap::new());
         }
         self.known = self.component.together;
-        self.phase = Phase::Exchange(Exchange::new(ring, members, self.component, self.me));
+        let (own, part_bytes) = (self.component, self.state_part_bytes);
+        self.phase = Phase::Exchange(Exchange::new(ring, members, own, self.me, part_bytes));
     }
 
     /// The cluster has other daemons from now on. This one is alone in its ring, under the name

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::base::limits::STATE_PART_BYTES;
 use crate::base::{DaemonSet, GroupId, GroupName, Rank, RingId};
 use crate::wire::ordered::{Component, State, StateWriter};
 
@@ -17,6 +16,8 @@ pub(crate) struct Exchange<B> {
     own: Component,
     /// Where this daemon goes on to tell; `None` where it is told, or told by another one.
     cursor: Option<Cursor>,
+    /// A part ends behind so many bytes.
+    part_bytes: usize,
     heard: Vec<Heard<B>>,
     /// What was ordered meanwhile, with who put it there.
     waiting: VecDeque<(Rank, B)>,
@@ -43,11 +44,18 @@ pub(crate) struct Foreign {
 }
 
 impl<B: AsRef<[u8]>> Exchange<B> {
-    pub(crate) fn new(ring: RingId, members: DaemonSet, own: Component, me: Rank) -> Self {
+    pub(crate) fn new(
+        ring: RingId,
+        members: DaemonSet,
+        own: Component,
+        me: Rank,
+        part_bytes: usize,
+    ) -> Self {
         let first = GroupName::from_field(&[0; 32]).expect("there is a NUL");
         let tells = own.together.first() == Some(me);
         let cursor = tells.then_some(Cursor { group: first, members_told: 0 });
-        Self { ring, members, own, cursor, heard: Vec::new(), waiting: VecDeque::new() }
+        let (heard, waiting) = (Vec::new(), VecDeque::new());
+        Self { ring, members, own, cursor, part_bytes, heard, waiting }
     }
 
     /// Keeps what was ordered until the exchange is over.
@@ -69,13 +77,13 @@ impl<B: AsRef<[u8]>> Exchange<B> {
             let known = known.filter(|(rank, _)| self.own.together.contains(*rank));
             let count = known.clone().count();
             while members_told < count {
-                if writer.bytes() >= STATE_PART_BYTES {
+                if writer.bytes() >= self.part_bytes {
                     let next = Cursor { group: group.name, members_told };
                     return Some(Part { bytes: writer.finish(false), next: Some(next) });
                 }
                 let left = known.clone().skip(members_told);
                 let (id, is_changed) = (group.id, group.is_changed);
-                members_told += writer.group(&group.name, id, is_changed, left, STATE_PART_BYTES);
+                members_told += writer.group(&group.name, id, is_changed, left, self.part_bytes);
             }
             members_told = 0;
         }

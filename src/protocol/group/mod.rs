@@ -58,11 +58,18 @@ pub(crate) struct Groups<B> {
     pending: Pending,
     /// Receivers of the message at hand.
     targets: Vec<SessionId>,
+    /// A part of what is told in an exchange ends behind so many bytes.
+    state_part_bytes: usize,
 }
 
 impl<B: Buffer> Groups<B> {
     /// No session, no group. `component` is this daemon alone.
-    pub(crate) fn new(daemons: Vec<Daemon>, me: Rank, component: Component) -> Self {
+    pub(crate) fn new(
+        daemons: Vec<Daemon>,
+        me: Rank,
+        component: Component,
+        state_part_bytes: usize,
+    ) -> Self {
         Self {
             sessions: LocalSessions::new(daemons[me.index()].name),
             daemons,
@@ -76,6 +83,7 @@ impl<B: Buffer> Groups<B> {
             due: VecDeque::new(),
             pending: Pending::new(),
             targets: Vec::new(),
+            state_part_bytes,
         }
     }
 

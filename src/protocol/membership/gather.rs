@@ -21,6 +21,9 @@ use super::commit::Info;
 /// After so many failure timeouts nobody is waited for any more.
 const WAIT_FACTOR: u32 = 2;
 
+/// One failure timeout divided by this is waited for an answer before a daemon goes on alone.
+const ANSWER_SHARE: u32 = 8;
+
 /// After so many, those who propose a ring without this daemon are left to it.
 const YIELD_FACTOR: u32 = 3;
 
@@ -229,7 +232,12 @@ impl<B: Buffer> Gather<B> {
             }
             None => None,
         };
-        let waits = cx.links.others().iter().filter_map(until).map(|until| until.min(end));
+        // Where all others are silent, it was perhaps this daemon that stood still: they answer soon.
+        let may_answer = |rank: Rank| cx.links.heard_at(rank).is_some();
+        let is_left_alone = self.proposal.len() == 1 && self.expected.iter().any(may_answer);
+        let answers = is_left_alone.then(|| self.began + failure / ANSWER_SHARE);
+        let others = cx.links.others();
+        let waits = others.iter().filter_map(until).chain(answers).map(|until| until.min(end));
         self.waits_until = waits.filter(|&until| now < until).min();
         self.settled = self.waits_until.is_none();
     }
@@ -282,6 +290,11 @@ impl<B: Buffer> Gather<B> {
         let (joined, proposal, settled) = (self.joined, self.proposal, self.settled);
         let join = Join { contact, joined, proposal, settled };
         let packet = join.emit(scope.cx.envelope, scope.store);
+        // Where nothing listens any more, the answer to a datagram says so, which there is none to
+        // one that was multicast.
+        for silent in self.old.set.intersection(self.expected).without(self.joined).iter() {
+            scope.cx.send(Some(silent), packet.clone());
+        }
         scope.cx.send(None, packet);
     }
 }

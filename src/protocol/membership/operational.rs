@@ -22,6 +22,8 @@ pub(crate) struct Operational<B> {
     /// The life of each daemon of the ring, in order. Of a ring of one, nothing.
     incarnations: List<u64, DAEMONS_MAX>,
     shown_at: Option<Instant>,
+    /// When it last looked whether the next daemon is there.
+    probed_at: Instant,
     /// Somebody should know sooner that it is heard.
     is_asked: bool,
     /// The first in whose place another one is, or that could be merged: seen by the clock.
@@ -36,7 +38,14 @@ impl<B: Buffer> Operational<B> {
         now: Instant,
     ) -> Self {
         let rotation = Rotation::new(ring, cx, now);
-        Self { rotation, incarnations, shown_at: None, is_asked: false, found: None }
+        Self {
+            rotation,
+            incarnations,
+            shown_at: None,
+            probed_at: now,
+            is_asked: false,
+            found: None,
+        }
     }
 
     pub(crate) fn ring(&self) -> &Ring<B> {
@@ -112,8 +121,17 @@ impl<B: Buffer> Operational<B> {
         Some(self.shown_at.map_or(Instant::ZERO, |shown_at| shown_at + wait))
     }
 
+    /// When to look whether the next daemon is there: a token that rests goes on a tour sooner, so
+    /// one that gives no sign may be with a process that is no more. Where nothing listens, the
+    /// answer to a datagram says so.
+    fn probe_at(&self, cx: &Context<B>) -> Option<Instant> {
+        let silent_since = self.rotation.silent_since()?;
+        Some(silent_since.max(self.probed_at) + cx.timing.tour * 3 / 2)
+    }
+
     pub(crate) fn deadline(&self, cx: &Context<B>) -> Option<Instant> {
-        earlier(self.rotation.deadline(cx), self.show_at(cx))
+        let shows = earlier(self.show_at(cx), self.probe_at(cx));
+        earlier(self.rotation.deadline(cx), shows)
     }
 
     pub(crate) fn on_timeout<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) -> Next {
@@ -125,8 +143,15 @@ impl<B: Buffer> Operational<B> {
             return Next::Gather(GatherReason::TokenLost);
         }
         self.rotation.on_timeout(scope);
+        if self.probe_at(scope.cx).is_some_and(|at| at <= scope.now) {
+            self.probed_at = scope.now;
+            let next = self.ring().set.successor(scope.cx.me);
+            self.show(next, scope);
+        }
         if self.show_at(scope.cx).is_some_and(|at| at <= scope.now) {
-            self.show(scope);
+            self.shown_at = Some(scope.now);
+            self.is_asked = false;
+            self.show(None, scope);
             let heard = scope.cx.links.heard(scope.now, scope.cx.timing.hearing);
             let foreign = heard.without(self.ring().set);
             let mut candidates = foreign.iter();
@@ -138,13 +163,11 @@ impl<B: Buffer> Operational<B> {
         Next::Stay
     }
 
-    /// Shows all others that this daemon is here, in which ring, and whom it hears.
-    fn show<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
-        self.shown_at = Some(scope.now);
-        self.is_asked = false;
+    /// Shows that this daemon is here, in which ring, and whom it hears: one other, or all.
+    fn show<S: Store<Buffer = B>>(&mut self, to: Option<Rank>, scope: &mut Scope<'_, S>) {
         let heard = scope.cx.links.heard(scope.now, scope.cx.timing.hearing);
         let contact = scope.cx.contact(&self.rotation.ring, heard);
         let packet = contact.emit(scope.cx.envelope, scope.store);
-        scope.cx.send(None, packet);
+        scope.cx.send(to, packet);
     }
 }

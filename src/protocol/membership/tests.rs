@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::super::options::{Options, Setup};
 use super::super::order::Order;
+use super::super::output::{Channel, To};
 use crate::base::buffer::{Heap, HeapBuffer};
 use crate::base::{Counter, DaemonId, DaemonSet, Instant, Rank, RingId, Seq, Service, Store};
 use crate::wire::commit::{Commit, Done, Exchange};
@@ -97,6 +98,16 @@ impl Daemon {
             daemon.take(&done);
         }
         assert_eq!(daemon.order.state_name(), "operational");
+        daemon
+    }
+
+    /// The token rests with it.
+    fn resting() -> Self {
+        let mut daemon = Self::operational();
+        let token = daemon.token(daemon.ring);
+        daemon.take(&token);
+        assert_eq!(daemon.order.tally().get(Counter::TokensParked), 1);
+        while daemon.order.poll_transmit().is_some() {}
         daemon
     }
 
@@ -304,4 +315,182 @@ fn every_state_does_with_every_input_what_the_table_says() {
     let lines = table.lines().map(str::trim_end);
     let table = lines.collect::<Vec<_>>().join("\n");
     assert_eq!(table, include_str!("table.txt").trim_end(), "\n{table}");
+}
+
+#[test]
+fn of_those_who_ask_together_the_first_in_ring_order_gets_the_token() {
+    let mut daemon = Daemon::resting();
+    for index in [2, 1] {
+        let request = TokenRequest { ring: daemon.ring };
+        daemon.take(&request.emit(from(index), &mut Heap).unwrap());
+    }
+    assert!(daemon.order.poll_timeout() <= Some(daemon.now));
+    daemon.order.handle_timeout(daemon.now, &mut Heap);
+    let sent = daemon.order.poll_transmit().map(|transmit| (transmit.channel, transmit.to));
+    assert_eq!(sent, Some((Channel::Token, To::Daemon(id(1)))));
+}
+
+/// Packets that no daemon of ours sends, although all is well with their form.
+mod lies {
+    use super::*;
+    use crate::base::limits::RING_WINDOW_PACKETS;
+
+    impl Daemon {
+        fn data_at(&self, seq: u64) -> HeapBuffer {
+            let (ring, seq) = (self.ring, Seq::new(seq));
+            let header = DataHeader { ring, seq, hop: 2, aru: Seq::ZERO, safe: Seq::ZERO };
+            let part = Part { service: Service::Agreed, first: true, last: true, start: 0, len: 0 };
+            let fill = |into: &mut [u8]| emit_part_header(&part, into);
+            header.emit(from(1), &mut Heap, 4, 4, fill).unwrap()
+        }
+
+        fn token_with(&self, hop: u64, seq: u64) -> HeapBuffer {
+            let (ring, to, seq) = (self.ring, rank(0), Seq::new(seq));
+            let header = TokenHeader { ring, hop, to, tour: 3, seq, flow: 0 };
+            let lags = std::iter::repeat_n(0, 3);
+            header.emit(lags, &Ranges::default(), from(2), &mut Heap).unwrap()
+        }
+
+        fn visits(&self) -> u64 {
+            self.order.tally().get(Counter::TokenVisits)
+        }
+
+        fn is_passed(&mut self) -> bool {
+            let sent = std::iter::from_fn(|| self.order.poll_transmit());
+            sent.filter(|transmit| transmit.channel == Channel::Token).count() > 0
+        }
+    }
+
+    #[test]
+    fn a_token_that_would_give_places_again_is_stale() {
+        let mut daemon = Daemon::operational();
+        daemon.input("message");
+        daemon.take(&daemon.data_at(1));
+        let visits = daemon.visits();
+        daemon.take(&daemon.token_with(4, 0));
+        assert_eq!(daemon.visits(), visits);
+        daemon.take(&daemon.token_with(4, 1));
+        assert_eq!(daemon.visits(), visits + 1);
+    }
+
+    #[test]
+    fn while_the_token_rests_here_nobody_else_gives_places() {
+        let mut daemon = Daemon::resting();
+        daemon.take(&daemon.data_at(1));
+        assert_eq!(daemon.order.retained_bytes(), 0);
+        daemon.input("message");
+        assert!(daemon.is_passed());
+    }
+
+    #[test]
+    fn a_token_that_is_further_than_any_window_is_stale() {
+        let mut daemon = Daemon::operational();
+        let visits = daemon.visits();
+        for seq in [RING_WINDOW_PACKETS as u64 + 1, u64::MAX] {
+            daemon.take(&daemon.token_with(4, seq));
+        }
+        assert_eq!(daemon.visits(), visits);
+        daemon.take(&daemon.token_with(4, RING_WINDOW_PACKETS as u64));
+        assert_eq!(daemon.visits(), visits + 1);
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_passed_on_is_stale() {
+        let mut daemon = Daemon::operational();
+        let visits = daemon.visits();
+        daemon.take(&daemon.token_with(u64::MAX, 0));
+        assert_eq!(daemon.visits(), visits);
+    }
+
+    #[test]
+    fn a_token_that_comes_again_is_answered_though_places_were_given_since() {
+        let mut daemon = Daemon::operational();
+        daemon.input("message");
+        daemon.take(&daemon.token_with(4, 0));
+        assert!(daemon.is_passed());
+        daemon.take(&daemon.token_with(4, 0));
+        let answer = daemon.order.poll_transmit().map(|transmit| transmit.to);
+        assert_eq!(answer, Some(To::Daemon(id(2))));
+    }
+
+    #[test]
+    fn data_beyond_the_window_is_not_kept() {
+        let mut daemon = Daemon::operational();
+        daemon.take(&daemon.data_at(RING_WINDOW_PACKETS as u64 + 1));
+        daemon.take(&daemon.data_at(u64::MAX));
+        assert_eq!(daemon.order.retained_bytes(), 0);
+        daemon.take(&daemon.data_at(RING_WINDOW_PACKETS as u64));
+        assert!(daemon.order.retained_bytes() > 0);
+        // What is kept has to fit the exchange.
+        daemon.input("goodbye");
+        daemon.input("silence");
+        while daemon.order.state_name() == "gather" {
+            daemon.input("silence");
+        }
+        assert_eq!(daemon.order.state_name(), "operational");
+    }
+
+    #[test]
+    fn parts_of_a_message_that_never_ends_are_let_go_of() {
+        const PARTS: usize = 16_000;
+        let mut daemon = Daemon::operational();
+        let mut retained_max = 0;
+        for seq in 1..=40 {
+            let (ring, seq, hop) = (daemon.ring, Seq::new(seq), 2);
+            let header = DataHeader { ring, seq, hop, aru: seq, safe: seq };
+            let bytes = 4 * PARTS;
+            let packet = header.emit(from(1), &mut Heap, bytes, bytes, |into| {
+                for (at, into) in into.chunks_mut(4).enumerate() {
+                    let first = at == 0 && seq == Seq::new(1);
+                    let service = Service::Agreed;
+                    let part = Part { service, first, last: false, start: 0, len: 0 };
+                    emit_part_header(&part, into);
+                }
+            });
+            daemon.take(&packet.unwrap());
+            retained_max = retained_max.max(daemon.order.retained_bytes());
+        }
+        // Had it all been kept, its parts alone would cost more.
+        assert!(retained_max > 3_000_000, "{retained_max}");
+        assert!(daemon.order.retained_bytes() < 40 * 4 * PARTS + 1_000_000);
+    }
+
+    #[test]
+    fn an_exchange_beyond_all_numbers_is_not_a_packet() {
+        let mut daemon = Daemon::committing();
+        let exchange = Exchange {
+            ring: daemon.ring,
+            old_ring: first_ring(0),
+            aru: Seq::new(u64::MAX - 3),
+            safe: Seq::ZERO,
+            obliged: DaemonSet::EMPTY,
+            seen: ring_set(),
+            held: &[0, 1],
+        };
+        daemon.take(&exchange.emit(from(1), &mut Heap).unwrap());
+        assert_eq!(daemon.order.tally().get(Counter::PacketsForeign), 1);
+    }
+
+    #[test]
+    fn daemons_that_are_not_configured_are_not_named() {
+        let mut daemon = Daemon::operational();
+        let members = DaemonSet::only(rank(3)).with(rank(4));
+        let presence = daemon.presence(3, first_ring(3), members);
+        daemon.take(&presence);
+        assert_eq!(daemon.order.tally().get(Counter::PacketsForeign), 1);
+    }
+
+    #[test]
+    fn no_life_and_no_ring_is_beyond_what_can_follow() {
+        for (incarnation, number_max) in [(0, 1), (1 << 43, 1), (1, u64::MAX - (1 << 20))] {
+            let mut daemon = Daemon::gathering();
+            let contact = Contact {
+                incarnation,
+                number_max,
+                ..daemon.contact(1, first_ring(1), DaemonSet::only(rank(1)))
+            };
+            daemon.take(&contact.emit(from(1), &mut Heap).unwrap());
+            assert_eq!(daemon.order.tally().get(Counter::PacketsForeign), 1);
+        }
+    }
 }

@@ -215,9 +215,9 @@ fn idle_costs_little() {
     let mut net = Net::resting(5);
     net.run(Duration::from_secs(10));
     let tokens = net.sent.iter().filter(|(_, sent)| sent.channel == Channel::Token).count();
-    // A tour of the five each 100 ms, and everybody's presence each 150 ms.
-    assert!(tokens <= 10 * 10 * 5 + 5, "{tokens} tokens");
-    assert!(net.sent.len() - tokens <= 10 * 10 + 5 * 10 * 7 + 10, "{} packets", net.sent.len());
+    // A tour of the five each 15 ms, and everybody's presence each 150 ms.
+    assert!(tokens <= 10 * 67 * 5 + 5, "{tokens} tokens");
+    assert!(net.sent.len() - tokens <= 10 * 67 + 5 * 10 * 7 + 10, "{} packets", net.sent.len());
     assert_eq!(net.count(Counter::TokensRepeated), 0);
     assert_eq!(net.count(Counter::PacketsStale), 0);
 }

@@ -5,6 +5,7 @@ use crate::base::{Buffer, DaemonId, Rank, Seq, Service, Store};
 use crate::wire::data::{Part, Parts};
 
 use super::super::output::{Kind, Output, Place};
+use super::pack::FILLER_BYTES_MIN;
 use super::window::{Stored, Window};
 
 /// How far a ring's messages were delivered.
@@ -16,8 +17,25 @@ pub(crate) struct Delivery<B> {
     parts: usize,
     messages: u16,
     /// For each daemon of the cluster, the parts of the message that its last packet did not end.
-    pieces: Vec<Vec<B>>,
+    pieces: Vec<Pieces<B>>,
 }
+
+/// Parts of a message that has not ended.
+#[derive(Clone)]
+struct Pieces<B> {
+    parts: Vec<B>,
+    bytes: usize,
+}
+
+impl<B> Pieces<B> {
+    fn clear(&mut self) {
+        self.parts.clear();
+        self.bytes = 0;
+    }
+}
+
+/// Parts of the longest message, as long as daemons make them.
+const PIECES_MAX: usize = ORDERED_BYTES_MAX / FILLER_BYTES_MIN;
 
 /// Why delivery stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,13 +50,19 @@ pub(crate) enum Stop {
 
 impl<B: Buffer> Delivery<B> {
     pub(crate) fn new(daemons: usize) -> Self {
-        let pieces = (0..daemons).map(|_| Vec::new()).collect();
+        let pieces = (0..daemons).map(|_| Pieces { parts: Vec::new(), bytes: 0 }).collect();
         Self { delivered: Seq::ZERO, parts: 0, messages: 0, pieces }
     }
 
     /// All messages of the packets up to here were delivered.
     pub(crate) fn delivered(&self) -> Seq {
         self.delivered
+    }
+
+    /// Bytes of messages that have not ended.
+    pub(crate) fn retained(&self) -> usize {
+        let cost = |pieces: &Pieces<B>| pieces.bytes + pieces.parts.len() * size_of::<B>();
+        self.pieces.iter().map(cost).sum()
     }
 
     /// Delivers in order up to `limit`, as far as packets are there and safe messages are safe.
@@ -111,25 +135,20 @@ impl<B: Buffer> Delivery<B> {
         }
         match (part.first, part.last) {
             (true, true) => Whole::Yes(piece),
-            (true, false) => {
-                pieces.push(piece);
-                Whole::NotYet
-            }
             // Its beginning lies in a gap, or it was broken off.
-            (false, _) if pieces.is_empty() => Whole::NotYet,
-            (false, false) => {
-                let bytes: usize = pieces.len() * part.len;
-                if bytes > 2 * ORDERED_BYTES_MAX {
+            (false, _) if pieces.parts.is_empty() => Whole::NotYet,
+            (_, false) => {
+                pieces.parts.push(piece);
+                pieces.bytes += part.len;
+                if pieces.bytes > ORDERED_BYTES_MAX || pieces.parts.len() > PIECES_MAX {
+                    // No daemon begins such a message.
                     pieces.clear();
-                } else {
-                    pieces.push(piece);
                 }
                 Whole::NotYet
             }
             (false, true) => {
-                let bytes = pieces.iter().map(|piece| piece.as_ref().len()).sum::<usize>();
-                let whole = store.store(bytes + part.len, |mut into| {
-                    for piece in pieces.iter().chain([&piece]) {
+                let whole = store.store(pieces.bytes + part.len, |mut into| {
+                    for piece in pieces.parts.iter().chain([&piece]) {
                         let (field, rest) = into.split_at_mut(piece.as_ref().len());
                         field.copy_from_slice(piece.as_ref());
                         into = rest;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::base::{Buffer, Counter, Instant, Rank, Store};
+use crate::base::{Buffer, Counter, DaemonSet, Instant, Rank, Seq, Store};
 use crate::wire::token::{TokenHeader, TokenRequest};
 
 use super::super::context::Scope;
@@ -18,7 +18,7 @@ pub(crate) struct Rest {
     /// It rests with another daemon.
     there: Option<Rank>,
     /// Who asked for it since it was here.
-    wanted_by: Option<Rank>,
+    wanted_by: DaemonSet,
     /// When to ask for it, and how long to wait before asking again.
     ask_at: Option<(Instant, Duration)>,
 }
@@ -27,6 +27,11 @@ impl Rest {
     /// Whether the token rests here.
     pub(crate) fn is_here(&self) -> bool {
         self.here.is_some()
+    }
+
+    /// The last place that was given away, while it rests here.
+    pub(super) fn seq(&self) -> Option<Seq> {
+        self.here.map(|(token, _)| token.seq)
     }
 
     /// Whether it rests with another daemon, and with which.
@@ -49,6 +54,11 @@ impl Rest {
         (self.there, self.ask_at) = (None, None);
     }
 
+    /// It goes on from here, and so comes by all who asked.
+    pub(super) fn left(&mut self) {
+        self.wanted_by = DaemonSet::EMPTY;
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         earlier(self.here.map(|(_, until)| until), self.ask_at.map(|(at, _)| at))
     }
@@ -62,9 +72,8 @@ impl<B: Buffer> Rotation<B> {
         scope: &mut Scope<'_, S>,
     ) {
         token.flow = 0;
-        if let Some(to) = self.rest.wanted_by.take() {
-            scope.cx.out.count(Counter::TokensGranted);
-            return self.pass(token, to, scope);
+        if !self.rest.wanted_by.is_empty() {
+            return self.grant(token, scope);
         }
         scope.cx.out.count(Counter::TokensParked);
         self.rest.here = Some((token, scope.now + scope.cx.timing.tour));
@@ -78,13 +87,22 @@ impl<B: Buffer> Rotation<B> {
         from: Rank,
         scope: &mut Scope<'_, S>,
     ) {
-        match self.rest.here.take() {
-            Some((token, _)) => {
-                scope.cx.out.count(Counter::TokensGranted);
-                self.pass(token, from, scope);
-            }
-            None => self.rest.wanted_by = Some(from),
+        self.rest.wanted_by.insert(from);
+        if let Some((_, until)) = &mut self.rest.here {
+            // Requests come together, as all who wait learn together where it rests.
+            *until = scope.now;
         }
+    }
+
+    /// Passes the token to the first in ring order of those who asked: so it comes by the others.
+    fn grant<S: Store<Buffer = B>>(&mut self, mut token: TokenHeader, scope: &mut Scope<'_, S>) {
+        let asked = std::mem::take(&mut self.rest.wanted_by);
+        let Some(to) = asked.successor(scope.cx.me) else { return };
+        if asked.len() > 1 {
+            token.tour = self.ring.set.len() as u8;
+        }
+        scope.cx.out.count(Counter::TokensGranted);
+        self.pass(token, to, scope);
     }
 
     /// A message waits that was just submitted.
@@ -122,6 +140,9 @@ impl<B: Buffer> Rotation<B> {
         if is_due(scope.now, self.rest.here.map(|(_, until)| until))
             && let Some((mut token, _)) = self.rest.here.take()
         {
+            if !self.rest.wanted_by.is_empty() {
+                return self.grant(token, scope);
+            }
             // One round without rest shows everybody that everybody is there.
             token.tour = self.ring.set.len() as u8;
             let next = self.ring.set.successor(scope.cx.me).expect("a ring has daemons");

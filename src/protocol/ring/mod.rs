@@ -64,7 +64,7 @@ impl<B: Buffer> Ring<B> {
     }
 
     /// How far each daemon of the ring is behind `seq`, in order.
-    pub(crate) fn lags(&self, seq: Seq) -> impl Iterator<Item = u32> + Clone + '_ {
+    pub(crate) fn lags(&self, seq: Seq) -> impl ExactSizeIterator<Item = u32> {
         self.set.iter().map(move |rank| {
             let lag = seq.get().saturating_sub(self.aru_of(rank).get());
             u32::try_from(lag).unwrap_or(u32::MAX)
@@ -91,9 +91,23 @@ impl<B: Buffer> Ring<B> {
         let was_last = *known <= self.safe;
         *known = aru;
         if was_last {
-            let arus = self.set.iter().map(|rank| self.arus[rank.index()]);
-            self.learn_safe(arus.min().unwrap_or_default());
+            self.learn_slowest();
         }
+    }
+
+    /// Learns how far each daemon of the ring is behind `seq`, in order.
+    pub(crate) fn learn_lags(&mut self, seq: Seq, lags: impl Iterator<Item = u32>) {
+        for (rank, lag) in self.set.iter().zip(lags) {
+            let aru = Seq::new(seq.get().saturating_sub(u64::from(lag)));
+            let known = &mut self.arus[rank.index()];
+            *known = aru.max(*known);
+        }
+        self.learn_slowest();
+    }
+
+    fn learn_slowest(&mut self) {
+        let arus = self.set.iter().map(|rank| self.arus[rank.index()]);
+        self.learn_safe(arus.min().unwrap_or_default());
     }
 
     /// Learns what everybody has.

@@ -11,7 +11,7 @@ use super::window::Stored;
 
 /// A message is only split to fill a packet if so much of it fits: a part costs its receivers a
 /// copy, and a shorter rest is cheaper to leave empty.
-const FILLER_BYTES_MIN: usize = 256;
+pub(crate) const FILLER_BYTES_MIN: usize = 256;
 
 /// A message that waits.
 struct Waiting<B> {

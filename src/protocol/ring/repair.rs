@@ -23,10 +23,17 @@ pub(crate) struct Overdue {
 
 impl Overdue {
     /// Looks at the clock: `high` is the last place given away, `aru` what arrived without a gap.
-    pub(crate) fn observe(&mut self, now: Instant, aru: Seq, high: Seq, allowance: Duration) {
+    /// Returns whether anything is missing.
+    pub(crate) fn observe(
+        &mut self,
+        now: Instant,
+        aru: Seq,
+        high: Seq,
+        allowance: Duration,
+    ) -> bool {
         if aru == high {
             *self = Self { limit: self.limit, ..Self::default() };
-            return;
+            return false;
         }
         if let Some((since, seq)) = self.watched
             && now >= since + allowance
@@ -37,6 +44,7 @@ impl Overdue {
         if self.watched.is_none() && high > self.limit {
             self.watched = Some((now, high));
         }
+        true
     }
 
     /// What is missing up to here may be asked for.
@@ -195,12 +203,12 @@ mod tests {
     #[test]
     fn a_gap_is_overdue_after_the_allowance_however_many_packets_overtook_it() {
         let mut overdue = Overdue::default();
-        overdue.observe(at(0), Seq::new(1), Seq::new(1_000), ALLOWANCE);
-        overdue.observe(at(299), Seq::new(1), Seq::new(5_000), ALLOWANCE);
+        let _ = overdue.observe(at(0), Seq::new(1), Seq::new(1_000), ALLOWANCE);
+        let _ = overdue.observe(at(299), Seq::new(1), Seq::new(5_000), ALLOWANCE);
         assert_eq!(overdue.limit(), Seq::ZERO);
-        overdue.observe(at(300), Seq::new(1), Seq::new(5_000), ALLOWANCE);
+        let _ = overdue.observe(at(300), Seq::new(1), Seq::new(5_000), ALLOWANCE);
         assert_eq!(overdue.limit(), Seq::new(1_000));
-        overdue.observe(at(600), Seq::new(1), Seq::new(5_000), ALLOWANCE);
+        let _ = overdue.observe(at(600), Seq::new(1), Seq::new(5_000), ALLOWANCE);
         assert_eq!(overdue.limit(), Seq::new(5_000));
     }
 
@@ -208,8 +216,8 @@ mod tests {
     fn others_are_asked_only_when_the_token_had_time_to_bring_it() {
         let mut overdue = Overdue::default();
         let (aru, patience) = (Seq::new(1), Duration::from_micros(100));
-        overdue.observe(at(0), aru, Seq::new(3), ALLOWANCE);
-        overdue.observe(at(300), aru, Seq::new(3), ALLOWANCE);
+        let _ = overdue.observe(at(0), aru, Seq::new(3), ALLOWANCE);
+        let _ = overdue.observe(at(300), aru, Seq::new(3), ALLOWANCE);
         assert_eq!(overdue.may_ask(at(300), aru, patience), None);
         assert_eq!(overdue.deadline(aru, ALLOWANCE, patience), Some(at(400)));
         assert_eq!(overdue.may_ask(at(400), aru, patience), Some(1));

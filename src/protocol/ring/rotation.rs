@@ -104,8 +104,7 @@ impl<B: Buffer> Rotation<B> {
         scope: &mut Scope<'_, S>,
     ) {
         let header = token.header;
-        let fits = header.to == scope.cx.me && token.lags.len() == self.ring.set.len();
-        if !fits || header.seq < self.visit_seq {
+        if header.to != scope.cx.me || token.lags.len() != self.ring.set.len() {
             return scope.cx.out.count(Counter::PacketsStale);
         }
         if header.hop <= self.visit_hop {
@@ -114,6 +113,12 @@ impl<B: Buffer> Rotation<B> {
             let notice = self.notice();
             let packet = notice.emit(scope.cx.envelope, scope.store);
             return scope.cx.send(Some(from), packet);
+        }
+        // It knows each place that was given away, and can be passed on.
+        let window = &self.ring.window;
+        let is_sane = (window.high()..=window.limit()).contains(&header.seq);
+        if !is_sane || header.hop == u64::MAX {
+            return scope.cx.out.count(Counter::PacketsStale);
         }
         if let Some(passed_at) = self.passed_at.take() {
             self.round.record(scope.now.since(passed_at));
@@ -131,10 +136,7 @@ impl<B: Buffer> Rotation<B> {
         }
         let seq = token.header.seq;
         self.ring.window.raise_high(seq);
-        for (rank, lag) in self.ring.set.iter().zip(token.lags.iter()) {
-            let aru = seq.get().saturating_sub(u64::from(lag));
-            self.ring.learn_aru(rank, Seq::new(aru));
-        }
+        self.ring.learn_lags(seq, token.lags.iter());
     }
 
     /// A packet of the order.
@@ -146,6 +148,10 @@ impl<B: Buffer> Rotation<B> {
         scope: &mut Scope<'_, S>,
     ) {
         let header = &data.header;
+        if self.rest.seq().is_some_and(|seq| seq < header.seq) {
+            // Nobody but this daemon can give places away.
+            return scope.cx.out.count(Counter::PacketsStale);
+        }
         let is_new = self.ring.receive(scope.cx.me, from, data, bytes);
         scope.cx.out.count(if is_new {
             Counter::PacketsReceived
@@ -195,6 +201,7 @@ impl<B: Buffer> Rotation<B> {
         to: Rank,
         scope: &mut Scope<'_, S>,
     ) {
+        self.rest.left();
         token.hop += 1;
         token.to = to;
         token.tour = token.tour.saturating_sub(1);
@@ -235,6 +242,11 @@ impl<B: Buffer> Rotation<B> {
         Some(self.sign_at + failure + resting)
     }
 
+    /// Since when there is no sign of the token. None while it rests here.
+    pub(crate) fn silent_since(&self) -> Option<Instant> {
+        (!self.ring.is_alone() && !self.rest.is_here()).then_some(self.sign_at)
+    }
+
     /// Whether the token is lost.
     pub(crate) fn is_lost(&self, cx: &Context<B>, now: Instant) -> bool {
         is_due(now, self.lost_at(cx))
@@ -263,20 +275,26 @@ impl<B: Buffer> Rotation<B> {
         }
         self.on_rest_timeout(scope);
         self.settle(scope);
+        if is_due(now, self.notice_at) {
+            self.tell_all(scope);
+        }
     }
 
-    /// Does what any input may have made possible: delivers, asks for repairs, tells what is here.
+    /// Does what any input may have made possible: delivers, asks for repairs, will tell what is
+    /// here.
     pub(crate) fn settle<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
         self.ring.deliver(scope);
         self.memory_at = self.ring.is_blocked.then(|| scope.now + scope.cx.timing.memory);
         self.repair(scope);
-        self.give_notice(scope);
+        self.notice_at = self.next_notice(scope.cx, scope.now);
     }
 
     /// Asks for what is overdue outside of the token, where that had time to bring it.
     fn repair<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
         let (aru, high) = (self.ring.window.aru(), self.ring.window.high());
-        self.overdue.observe(scope.now, aru, high, scope.cx.options.reorder_allowance);
+        if !self.overdue.observe(scope.now, aru, high, scope.cx.options.reorder_allowance) {
+            return;
+        }
         let patience = self.repair_patience(scope.cx);
         let Some(tries) = self.overdue.may_ask(scope.now, aru, patience) else { return };
         let missing = repair::missing(&self.ring.window, self.overdue.limit());
@@ -313,28 +331,24 @@ impl<B: Buffer> Rotation<B> {
         }
     }
 
-    /// Tells all others what is here, for the sake of safe messages: at once when that was not
-    /// done for a while, and not where data will say it soon.
-    fn give_notice<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
-        self.notice_at = None;
+    /// When to tell all others what is here, for the sake of safe messages: as soon as all packets
+    /// that came together have been taken, unless that was done a moment ago. Who sends data under
+    /// load does so too: they leave once in a round only.
+    fn next_notice(&self, cx: &Context<B>, now: Instant) -> Option<Instant> {
         let aru = self.ring.window.aru();
         let is_news = aru > self.announced && self.ring.safe_high > self.announced;
         let matters = self.ring.safe() < self.ring.safe_high && !self.ring.is_alone();
-        if !is_news || !matters || !scope.cx.backlog.is_empty() {
-            return;
+        if !is_news || !matters {
+            return None;
         }
         // Each notice goes to everybody: the larger the ring, the rarer.
-        let interval = scope.cx.options.notice_interval * (self.ring.set.len() as u32).div_ceil(2);
-        if scope.now.since(self.noticed_at) < interval {
-            self.notice_at = Some(self.noticed_at + interval);
-            return;
-        }
-        self.tell_all(scope);
+        let interval = cx.options.notice_interval * (self.ring.set.len() as u32).div_ceil(2);
+        Some(now.max(self.noticed_at + interval))
     }
 
     /// Sends a notice to everybody.
     pub(super) fn tell_all<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
-        self.noticed_at = scope.now;
+        (self.noticed_at, self.notice_at) = (scope.now, None);
         self.announced = self.ring.window.aru();
         let packet = self.notice().emit(scope.cx.envelope, scope.store);
         scope.cx.send(None, packet);

@@ -58,12 +58,10 @@ impl<B: Buffer> Rotation<B> {
     /// going on may still be on its way, so only up to the token's seq at its last visit.
     fn request<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
         let window = &self.ring.window;
-        self.overdue.observe(
-            scope.now,
-            window.aru(),
-            window.high(),
-            scope.cx.options.reorder_allowance,
-        );
+        let (aru, high) = (window.aru(), window.high());
+        if !self.overdue.observe(scope.now, aru, high, scope.cx.options.reorder_allowance) {
+            return;
+        }
         let limit = self.overdue.limit().min(self.visit_seq);
         let asked = repair::request(&mut self.missing, window, limit);
         scope.cx.out.tally.add(Counter::RepairsRequested, asked as u64);

@@ -7,8 +7,8 @@ use crate::base::limits::RING_WINDOW_PACKETS;
 use crate::base::{Buffer, Rank, Seq};
 use crate::wire::token::{Ranges, SeqRange};
 
-/// Slots of a window. Senders keep within one window of the slowest daemon's aru; what everybody
-/// has may be known here one window late.
+/// Slots of a window. Senders keep within one window of the slowest daemon's aru, and what is
+/// received may wait for memory to be delivered for another one.
 const SLOTS_MAX: usize = 2 * RING_WINDOW_PACKETS;
 
 /// A packet as it is kept.
@@ -31,7 +31,7 @@ pub(crate) enum Inserted {
     New,
     /// It was there already, or everybody has it.
     Known,
-    /// It is further ahead than any sender may be.
+    /// It is further ahead than any sender may be, or than there is room for.
     Beyond,
 }
 
@@ -85,6 +85,12 @@ impl<B: Buffer> Window<B> {
         seq <= self.aru || self.get(seq).is_some()
     }
 
+    /// The last place that may have been given away: senders keep within one window of the
+    /// slowest daemon, and this one may be the slowest.
+    pub(crate) fn limit(&self) -> Seq {
+        Seq::new(self.aru.get().saturating_add(RING_WINDOW_PACKETS as u64))
+    }
+
     /// Learns that places up to `seq` were given away.
     pub(crate) fn raise_high(&mut self, seq: Seq) {
         self.high = self.high.max(seq);
@@ -94,14 +100,18 @@ impl<B: Buffer> Window<B> {
         if self.has(seq) {
             return Inserted::Known;
         }
-        let Some(slot) = self.slot(seq).filter(|&slot| slot < SLOTS_MAX) else {
-            return Inserted::Beyond;
-        };
-        if slot >= self.slots.len() {
-            self.slots.resize_with(slot + 1, || None);
-        }
+        let slot = self.slot(seq).filter(|&slot| slot < SLOTS_MAX && seq <= self.limit());
+        let Some(slot) = slot else { return Inserted::Beyond };
         self.retained += packet.bytes.as_ref().len();
-        self.slots[slot] = Some(packet);
+        if slot < self.slots.len() {
+            self.slots[slot] = Some(packet);
+        } else {
+            // Most often none is missing in between.
+            while self.slots.len() < slot {
+                self.slots.push_back(None);
+            }
+            self.slots.push_back(Some(packet));
+        }
         self.raise_high(seq);
         while self.get(self.aru.next()).is_some() {
             self.aru = self.aru.next();
@@ -204,8 +214,14 @@ mod tests {
     fn nobody_makes_the_window_grow_without_bound() {
         let mut window = window(&[]);
         assert_eq!(window.insert(Seq::new(u64::MAX), packet()), Inserted::Beyond);
+        let limit = window.limit();
+        assert_eq!(window.insert(limit.next(), packet()), Inserted::Beyond);
+        assert_eq!(window.insert(limit, packet()), Inserted::New);
+        // Nothing is let go of.
+        for seq in 1..=SLOTS_MAX as u64 {
+            assert_ne!(window.insert(Seq::new(seq), packet()), Inserted::Beyond);
+        }
         assert_eq!(window.insert(Seq::new(SLOTS_MAX as u64 + 1), packet()), Inserted::Beyond);
-        assert_eq!(window.insert(Seq::new(SLOTS_MAX as u64), packet()), Inserted::New);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::base::{DaemonName, GroupName, PrivateGroup};
 
 use super::hash::HashSet;
-use super::sessions::{Log, Sessions};
+use super::sessions::{Log, Sessions, View};
 use super::trace::{Ask, Sent, SessionEvent};
 use super::{Property, Verdict, Violation};
 
@@ -89,20 +89,22 @@ pub(super) fn l3_asked_and_done(sessions: &Sessions<'_>) -> Verdict {
 }
 
 /// L3: a message reaches every session that is a member from before it was sent until the end, if
-/// both live on one daemon, or it was sent when all had come to rest.
+/// both live on one daemon, or it was sent when all had come to rest and its sender's daemon knew
+/// of the member: what only that daemon's sessions are to get is ordered there, and at once.
 pub(super) fn l3_reaches_members(sessions: &Sessions<'_>) -> Verdict {
     if !sessions.is_settled() {
         return Ok(());
     }
     let settled = sessions.trace.ending.settled;
     // Of each group: who is a member at the end, since which step, and what it got.
-    let mut members: BTreeMap<GroupName, Vec<(&Log<'_>, u64, usize)>> = BTreeMap::new();
+    let mut members: BTreeMap<GroupName, Vec<(&Log<'_>, &View<'_>, usize)>> = BTreeMap::new();
     let mut got: Vec<HashSet<Sent>> = Vec::new();
     for log in sessions.live().filter(|log| log.watches) {
         let own = log.views.iter().filter(|(group, _)| log.members_of.contains(*group));
         for (group, views) in own {
-            let since = views.iter().rfind(|view| view.arrives).map_or(0, |view| view.step);
-            members.entry(*group).or_default().push((log, since, got.len()));
+            if let Some(since) = views.iter().rfind(|view| view.arrives) {
+                members.entry(*group).or_default().push((log, since, got.len()));
+            }
         }
         let messages = log.entries.iter().filter_map(|entry| match &entry.event {
             SessionEvent::Deliver { message, .. } => Some(*message),
@@ -118,14 +120,20 @@ pub(super) fn l3_reaches_members(sessions: &Sessions<'_>) -> Verdict {
             let message = Sent { sender: log.session, n: *n };
             for group in destinations {
                 let members = members.get(group).map_or(&[][..], Vec::as_slice);
-                let since = members.iter().filter(|(_, since, _)| *since < entry.step);
-                for (to, _, index) in since {
+                let before = members.iter().filter(|(_, since, _)| since.step < entry.step);
+                for (to, since, index) in before {
                     let is_discarded = *self_discard && to.session == log.session;
                     if got[*index].contains(&message) || is_discarded {
                         continue;
                     }
                     let is_near = to.session.daemon == log.session.daemon;
-                    let in_time = is_near || entry.at > settled;
+                    let is_known = || {
+                        let views = log.views.get(group).map_or(&[][..], Vec::as_slice);
+                        let last = views.iter().rfind(|view| view.step < entry.step);
+                        last.is_some_and(|view| view.members.contains(&to.session))
+                    };
+                    let in_time =
+                        is_near || (entry.at > settled && (since.at <= settled || is_known()));
                     if in_time && sessions.are_together(log.session, to.session) {
                         let detail = format!("{message:?} to {group} never came to {}", to.session);
                         return fail(Some(entry.step), Property::L3, detail);

@@ -146,7 +146,8 @@ pub(super) fn g8_self_discard(sessions: &Sessions<'_>) -> Verdict {
 }
 
 /// G9: a message to a private group alone reaches that session alone, and does reach it where both
-/// live on one daemon till the end, or it was sent when all had come to rest. (That any session may send to any group: no check forbids it.)
+/// live on one daemon till the end, or it was sent when all had come to rest. (That any session may
+/// send to any group: no check forbids it.)
 pub(super) fn g9_private_reaches_one(sessions: &Sessions<'_>) -> Verdict {
     let mut reached: HashSet<Sent> = HashSet::default();
     for log in &sessions.logs {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::base::{DaemonId, DaemonName, GroupId, GroupName, PrivateGroup};
+use crate::base::{DaemonId, DaemonName, GroupId, GroupName, Instant, PrivateGroup};
 
 use super::hash::HashMap;
 use super::trace::{Content, Entry, Sent, SessionEvent, SessionLog, Trace, ViewCause};
@@ -21,6 +21,7 @@ pub(super) struct View<'a> {
     pub(super) cause: &'a ViewCause,
     pub(super) members: &'a [PrivateGroup],
     pub(super) step: u64,
+    pub(super) at: Instant,
     /// The session got the transitional signal in the view before.
     pub(super) signalled: bool,
     /// Messages to the group that it got until the next view, in order.
@@ -142,6 +143,7 @@ fn cut(from: &SessionLog) -> Log<'_> {
                     cause,
                     members,
                     step: entry.step,
+                    at: entry.at,
                     signalled: signalled.remove(group),
                     messages: Vec::new(),
                     continues: false,

@@ -138,13 +138,13 @@ pub(super) enum Fault {
 impl Fault {
     /// All of them, each with a seed that shows it.
     pub(super) const ALL: [(Self, u64); 7] = [
-        (Self::SafeTooEarly, 0),
-        (Self::NothingAgain, 0),
+        (Self::SafeTooEarly, 12),
+        (Self::NothingAgain, 4),
         (Self::SignalTooEarly, 4),
-        (Self::AruRaised, 14),
-        (Self::DoneTooEarly, 0),
-        (Self::TokenTwice, 0),
-        (Self::NumberStays, 2),
+        (Self::AruRaised, 8),
+        (Self::DoneTooEarly, 5),
+        (Self::TokenTwice, 2),
+        (Self::NumberStays, 1),
     ];
 }
 

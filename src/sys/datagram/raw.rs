@@ -22,11 +22,14 @@ pub struct Received {
     pub bytes: usize,
     /// Bytes of each packet; the last may be shorter.
     pub segment: usize,
-    /// Packets that the kernel dropped so far because the socket's buffer was full; wraps.
+    /// Packets that the kernel dropped so far because the socket's buffer was full, a train that
+    /// came as one counted once; wraps. 0 where it tells none.
     pub dropped: u32,
+    /// There was more than the buffer took.
+    pub(super) is_cut: bool,
 }
 
-fn set<T>(socket: &Socket, level: i32, name: i32, value: T) -> io::Result<()> {
+pub(super) fn set<T>(socket: &Socket, level: i32, name: i32, value: T) -> io::Result<()> {
     let (value, len) = (&raw const value, size_of::<T>() as libc::socklen_t);
     // SAFETY: the kernel reads `len` bytes at `value`, which lives until the call returns.
     let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value.cast(), len) };
@@ -50,12 +53,6 @@ pub(super) fn count_drops(socket: &Socket) -> io::Result<()> {
 /// Receives several packets of one sender at once.
 pub(super) fn coalesce(socket: &Socket) -> io::Result<()> {
     set(socket, libc::SOL_UDP, libc::UDP_GRO, 1_i32)
-}
-
-/// Sets the receive buffer beyond the system's bound, which takes the capability for it.
-pub(super) fn force_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
-    let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
-    set(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes)
 }
 
 fn empty_header() -> libc::msghdr {
@@ -119,7 +116,8 @@ fn receive_message(
 pub(super) fn receive(socket: &Socket, into: &mut [u8]) -> io::Result<Received> {
     let mut control = [0; CONTROL_WORDS];
     let (bytes, header) = receive_message(socket, into, 0, None, &mut control)?;
-    let mut received = Received { bytes, segment: bytes, dropped: 0 };
+    let is_cut = header.msg_flags & libc::MSG_TRUNC != 0;
+    let mut received = Received { bytes, segment: bytes, dropped: 0, is_cut };
     let read = |level: i32, kind: i32, data: &[u8]| {
         let Some(value) = data.first_chunk().copied().map(u32::from_ne_bytes) else { return };
         match (level, kind) {

@@ -48,12 +48,15 @@ impl Datagrams {
         self.sockets.get_mut(key).map(|watched| &mut watched.socket)
     }
 
-    /// The kernel says that there is something at the socket in `slot`.
-    pub(crate) fn mark_ready(&mut self, slot: u32) {
+    /// The kernel says that there is something at the socket in `slot`, perhaps answers to what was
+    /// sent.
+    pub(crate) fn mark_ready(&mut self, slot: u32, has_answers: bool) {
         let Some(key) = self.sockets.key_at(slot) else { return };
-        if let Some(watched) = self.sockets.get_mut(key)
-            && !std::mem::replace(&mut watched.is_ready, true)
-        {
+        let Some(watched) = self.sockets.get_mut(key) else { return };
+        if has_answers {
+            watched.socket.note_answers();
+        }
+        if !std::mem::replace(&mut watched.is_ready, true) {
             self.ready.push_back(key);
             self.unreported += 1;
         }

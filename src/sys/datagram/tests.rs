@@ -77,24 +77,117 @@ fn trains_arrive_packet_by_packet() {
 }
 
 #[test]
-fn a_socket_that_refuses_trains_sends_packets() {
-    let socket = DatagramSocket::unicast(V4, 1).unwrap();
+fn refused_trains_go_packet_by_packet() {
+    let mut socket = DatagramSocket::unicast(V4, 1).unwrap();
     let to = socket.address().unwrap();
     let mut sender = DatagramSocket::unicast(V4, 1).unwrap();
-    // More than the path carries in one packet: the kernel refuses to make a train of it.
-    let packets = [vec![1; 30_000], vec![2; 30_000]];
-    let whole = vec![3; 1_000];
-    let slices = packets.each_ref().map(|packet| IoSlice::new(packet));
-    sender.segments = false;
-    assert_eq!(sender.send(&to.into(), &slices).unwrap(), 2);
-    assert_eq!(sender.send(&to.into(), &[IoSlice::new(&whole)]).unwrap(), 1);
+    let packets = train(3, 1_000, 7);
+    let slices: Vec<_> = packets.iter().map(|packet| IoSlice::new(packet)).collect();
+    assert_eq!(sender.send(&to.into(), &slices).unwrap(), 1);
+    // The kernel makes no train of packets without checksums.
+    raw::set(&sender.socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1_i32).unwrap();
+    assert_eq!(sender.send(&to.into(), &slices).unwrap(), 4);
+    assert_eq!(sender.train_packet_bytes_max(), 999);
+    // Remembered: it is not asked again.
+    assert_eq!(sender.send(&to.into(), &slices).unwrap(), 3);
     let mut buffer = vec![0; RECEIVE_BYTES_MAX];
-    for expected in [&packets[0], &packets[1], &whole] {
-        let received = socket.receive(&mut buffer).unwrap().unwrap();
-        assert_eq!((received.bytes, received.segment), (expected.len(), expected.len()));
-        assert_eq!(&buffer[..received.bytes], &expected[..]);
+    let mut got = Vec::new();
+    while let Some(received) = socket.receive(&mut buffer).unwrap() {
+        got.extend(buffer[..received.bytes].chunks(received.segment).map(<[u8]>::to_vec));
     }
-    assert_eq!(socket.receive(&mut buffer).unwrap(), None);
+    assert_eq!(got, [packets.clone(), packets.clone(), packets].concat());
+}
+
+#[test]
+fn packets_longer_than_the_path_carries_are_no_train() {
+    // What IPv6 carries in one piece at least, without asking the path.
+    let mut socket = DatagramSocket::unicast(V6, 1).unwrap();
+    let to = socket.address().unwrap();
+    let mut sender = DatagramSocket::unicast(V6, 1).unwrap();
+    raw::set(&sender.socket, libc::IPPROTO_IPV6, libc::IPV6_MTU, 1_280_i32).unwrap();
+    let packets = train(2, 3_000, 3_000);
+    let slices: Vec<_> = packets.iter().map(|packet| IoSlice::new(packet)).collect();
+    assert_eq!(sender.send(&to.into(), &slices).unwrap(), 3);
+    assert_eq!(sender.train_packet_bytes_max(), 2_999);
+    let short = [IoSlice::new(&packets[0][..1_000]), IoSlice::new(&packets[1][..1_000])];
+    assert_eq!(sender.send(&to.into(), &short).unwrap(), 1);
+    let mut buffer = vec![0; RECEIVE_BYTES_MAX];
+    for expected in [3_000, 3_000, 2_000] {
+        assert_eq!(socket.receive(&mut buffer).unwrap().unwrap().bytes, expected);
+    }
+}
+
+#[test]
+fn an_address_that_takes_nothing_says_nothing_of_trains() {
+    let mut sender = DatagramSocket::unicast(V4, 1).unwrap();
+    let packets = train(2, 100, 100);
+    let slices: Vec<_> = packets.iter().map(|packet| IoSlice::new(packet)).collect();
+    let nowhere = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
+    let error = sender.send(&nowhere.into(), &slices).unwrap_err();
+    assert_eq!(Errno::from_io_error(&error), Some(Errno::INVAL));
+    assert_eq!(sender.train_packet_bytes_max(), usize::MAX);
+}
+
+#[test]
+fn what_does_not_fit_is_passed_over() {
+    let mut socket = DatagramSocket::unicast(V4, 1).unwrap();
+    let to = socket.address().unwrap();
+    let _long = send(to, &[vec![1; 100]]);
+    let _short = send(to, &[vec![2; 8]]);
+    let mut buffer = [0; 8];
+    assert_eq!(socket.receive(&mut buffer).unwrap().unwrap().bytes, 8);
+    assert_eq!(buffer, [2; 8]);
+}
+
+#[test]
+fn every_refusal_is_heard_while_others_answer() {
+    let mut sender = DatagramSocket::unicast(V4, 1).unwrap();
+    let mut living = DatagramSocket::unicast(V4, 1).unwrap();
+    let gone: Vec<_> = (0..3).map(|_| DatagramSocket::unicast(V4, 1).unwrap()).collect();
+    let gone: Vec<_> = gone.into_iter().map(|socket| socket.address().unwrap()).collect();
+    let packet = [IoSlice::new(b"x")];
+    for to in &gone {
+        // The answer to the one before is no reason that this one is not sent.
+        sender.send(&(*to).into(), &packet).unwrap();
+        sender.send(&living.address().unwrap().into(), &packet).unwrap();
+    }
+    let mut buffer = [0; 8];
+    for _ in &gone {
+        assert!(living.receive(&mut buffer).unwrap().is_some());
+    }
+    assert_eq!(sender.receive(&mut buffer).unwrap(), None);
+    let heard: BTreeSet<_> = std::iter::from_fn(|| sender.next_refusal()).collect();
+    assert_eq!(heard, gone.into_iter().collect());
+}
+
+#[test]
+fn drivers_report_refusals() {
+    each_driver(|driver| {
+        for local in [V4, V6] {
+            let gone = DatagramSocket::unicast(local, 1).unwrap().address().unwrap();
+            let key = driver.attach_datagrams(DatagramSocket::unicast(local, 1).unwrap());
+            // Nothing was said yet, and it waits.
+            driver.turn(Wait::No).unwrap();
+            while let Some(Event::Datagrams { socket }) = driver.next_event() {
+                assert_eq!(driver.receive_datagrams(socket, &mut [0; 8]).unwrap(), None);
+                assert_eq!(driver.next_refusal(socket), None);
+            }
+            driver.turn(Wait::No).unwrap();
+            driver.send_datagrams(key, &gone.into(), &[IoSlice::new(b"x")]).unwrap();
+            let deadline = Instant::now() + PATIENCE;
+            let mut refused = None;
+            while refused.is_none() {
+                assert!(Instant::now() < deadline);
+                driver.turn(Wait::For(Duration::from_secs(1))).unwrap();
+                while let Some(Event::Datagrams { socket }) = driver.next_event() {
+                    assert_eq!(driver.receive_datagrams(socket, &mut [0; 8]).unwrap(), None);
+                    refused = refused.or(driver.next_refusal(socket));
+                }
+            }
+            assert_eq!(refused, Some(gone));
+            driver.close_datagrams(key);
+        }
+    });
 }
 
 #[test]
@@ -111,7 +204,7 @@ fn members_of_a_group_get_what_is_sent_there_and_others_do_not() {
         assert_eq!(got, BTreeSet::from([(false, b"to both".to_vec())]));
         let _other = send(group(2), &[b"to one".to_vec()]);
         assert_eq!(take(driver, 1), [(members[2], b"to one".to_vec())]);
-        members.map(|key| driver.close_datagrams(key));
+        members.into_iter().for_each(|key| driver.close_datagrams(key));
     });
 }
 
@@ -121,7 +214,7 @@ fn a_refusal_tells_whose_it_is() {
         let gone = DatagramSocket::unicast(local, 1).unwrap();
         let to = gone.address().unwrap();
         drop(gone);
-        let sender = send(to, &[b"anybody there?".to_vec()]);
+        let mut sender = send(to, &[b"anybody there?".to_vec()]);
         let deadline = Instant::now() + PATIENCE;
         let mut buffer = [0; 8];
         let refused = loop {
@@ -138,7 +231,7 @@ fn a_refusal_tells_whose_it_is() {
 
 #[test]
 fn dropped_packets_are_counted() {
-    let socket = DatagramSocket::unicast(V4, 1).unwrap();
+    let mut socket = DatagramSocket::unicast(V4, 1).unwrap();
     let room = socket.reserve(4096).unwrap();
     let to = socket.address().unwrap();
     let _sender = send(to, &train(60, 1000, 1000));

@@ -1,0 +1,8 @@
+//! `cargo fuzz run order`.
+
+#![no_main]
+
+#[path = "../bodies/mod.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::order::run(data));

@@ -1,0 +1,307 @@
+//! What the kernel lets a daemon use: io_uring, memory, descriptors, its clock.
+
+use madrigal::base::limits::DESCRIPTORS_RESERVED;
+use madrigal::config::{Config, DriverChoice, Idle};
+
+use super::Finding;
+use crate::doctor::facts::{Facts, Uring};
+
+/// Kernel that the io_uring driver needs.
+const KERNEL_MIN: (u32, u32) = (6, 1);
+
+/// Memory of the queues of one core, rounded up: 1,024 requests and 8,192 completions.
+const URING_BYTES: u64 = 512 * 1024;
+
+/// What the daemon asks the kernel for, for each listener.
+const BACKLOG: u64 = 4096;
+
+pub(super) fn uring(facts: &Facts, config: &Config) -> Finding {
+    if config.cores.driver == DriverChoice::Mio {
+        return Finding::fine("not used: cores.driver is \"mio\"");
+    }
+    let (missing, remedy) = match &facts.uring {
+        Uring::Works { missing } if missing.is_empty() => return Finding::fine("works"),
+        Uring::Works { missing } => {
+            return Finding::fine(format!("works, without {}", missing.join(", ")));
+        }
+        Uring::Refused { missing, remedy } => (missing.clone(), remedy.clone()),
+        Uring::NotTried => match expect_uring(facts) {
+            Ok(finding) => return finding,
+            Err(refusal) => refusal,
+        },
+    };
+    if config.cores.driver == DriverChoice::IoUring {
+        return Finding::stop(missing).mend(remedy);
+    }
+    Finding::warning(format!("{missing}; the daemon uses epoll instead")).mend(remedy)
+}
+
+/// Whether io_uring would work, as far as files tell; else what is missing, and the remedy.
+fn expect_uring(facts: &Facts) -> Result<Finding, (String, String)> {
+    let kernel = &facts.kernel;
+    let release = kernel.release.as_deref().unwrap_or("unknown");
+    match (kernel.version(), kernel.uring_disabled) {
+        (Some(version), _) if version < KERNEL_MIN => {
+            let remedy = "use Linux 6.1 or later, or stay with epoll: cores.driver = \"mio\"";
+            Err((format!("Linux {release} is too old for it"), remedy.to_owned()))
+        }
+        (_, Some(disabled @ 1..)) => {
+            let missing = format!("kernel.io_uring_disabled is {disabled}");
+            Err((missing, "sysctl -w kernel.io_uring_disabled=0".to_owned()))
+        }
+        _ if facts.process.is_filtered == Some(true) => Err((
+            "a seccomp filter is in force, and most container runtimes' forbid it".to_owned(),
+            "docker run --security-opt seccomp=PROFILE with a profile that allows io_uring_setup, \
+             io_uring_enter and io_uring_register"
+                .to_owned(),
+        )),
+        (None, _) => Ok(Finding::unknown("which kernel it has")),
+        (Some(_), _) => Ok(Finding::fine("nothing forbids it as far as files tell")),
+    }
+}
+
+pub(super) fn locked(facts: &Facts, config: &Config) -> Finding {
+    let needed = URING_BYTES * config.cores.count as u64;
+    if config.cores.driver == DriverChoice::Mio || facts.process.may_lock {
+        return Finding::fine("no limit applies");
+    }
+    match facts.process.locked_bytes {
+        None => Finding::unknown("its limit on locked memory"),
+        Some(u64::MAX) => Finding::fine("unlimited"),
+        Some(bytes) if bytes >= needed => Finding::fine(format!("{} KiB", bytes / 1024)),
+        Some(bytes) => Finding::warning(format!(
+            "{} KiB, less than the {} KiB that io_uring may take",
+            bytes / 1024,
+            needed / 1024
+        ))
+        .mend("LimitMEMLOCK=infinity in the systemd unit, or ulimit -l unlimited"),
+    }
+}
+
+pub(super) fn descriptors(facts: &Facts, config: &Config) -> Finding {
+    let wanted = config.sessions.max as u64;
+    let reserved = (DESCRIPTORS_RESERVED * config.cores.count) as u64;
+    match facts.process.descriptors {
+        None => Finding::unknown("its limit on descriptors"),
+        Some(u64::MAX) => Finding::fine("unlimited"),
+        Some(limit) if limit >= wanted + reserved => Finding::fine(limit.to_string()),
+        Some(limit) => Finding::warning(format!(
+            "{limit}, enough for {} sessions of the {wanted} in sessions.max",
+            limit.saturating_sub(reserved)
+        ))
+        .mend(format!(
+            "LimitNOFILE={0} in the systemd unit, or ulimit -n {0}",
+            (wanted + reserved).next_power_of_two()
+        )),
+    }
+}
+
+pub(super) fn memory(facts: &Facts, config: &Config) -> Finding {
+    let pools = (config.memory.pool_bytes_max as u64).saturating_mul(config.cores.count as u64);
+    let mib = |bytes: u64| bytes >> 20;
+    match facts.memory.bytes {
+        None => Finding::unknown("how much memory it has"),
+        Some(bytes) if bytes < pools => Finding::warning(format!(
+            "{} MiB, less than the {} MiB that messages may take",
+            mib(bytes),
+            mib(pools)
+        ))
+        .mend(format!(
+            "memory.pool_bytes_max = {} in the configuration, or more memory",
+            bytes / 2 / config.cores.count as u64
+        )),
+        Some(bytes) => {
+            Finding::fine(format!("{} MiB, messages may take {}", mib(bytes), mib(pools)))
+        }
+    }
+}
+
+pub(super) fn huge_pages(facts: &Facts, config: &Config) -> Finding {
+    let memory = &facts.memory;
+    let (Some(enabled), defrag) = (&memory.huge_pages, memory.huge_pages_defrag.as_deref()) else {
+        return Finding::fine("not in this kernel");
+    };
+    if enabled != "always" {
+        return Finding::fine(format!("made only where asked for ({enabled})"));
+    }
+    let mend = "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled";
+    let found =
+        format!("made everywhere (enabled: always, defrag: {})", defrag.unwrap_or("unknown"));
+    if config.cores.idle == Idle::Spin {
+        Finding::warning(found).mend(mend)
+    } else {
+        Finding::note(found).mend(mend)
+    }
+}
+
+pub(super) fn backlog(facts: &Facts, config: &Config) -> Finding {
+    let wanted = BACKLOG.min(config.sessions.max as u64);
+    match facts.kernel.somaxconn {
+        None => Finding::unknown("net.core.somaxconn"),
+        Some(most) if most >= wanted => Finding::fine(most.to_string()),
+        Some(most) => Finding::warning(format!("{most} clients at most, {wanted} may come"))
+            .mend(format!("sysctl -w net.core.somaxconn={wanted}")),
+    }
+}
+
+/// Clocks that a process reads without a system call.
+const FAST_CLOCKS: [&str; 4] =
+    ["tsc", "arch_sys_counter", "kvm-clock", "hyperv_clocksource_tsc_page"];
+
+pub(super) fn clock(facts: &Facts, _: &Config) -> Finding {
+    let Some(clock) = &facts.kernel.clock else { return Finding::unknown("which clock it uses") };
+    if FAST_CLOCKS.contains(&clock.as_str()) {
+        return Finding::fine(clock);
+    }
+    let found = format!("{clock}, which takes a system call to read");
+    let faster = FAST_CLOCKS.iter().find(|fast| facts.kernel.clocks.iter().any(|it| it == *fast));
+    Finding::warning(found).mend(match faster {
+        Some(fast) => format!(
+            "echo {fast} > /sys/devices/system/clocksource/clocksource0/current_clocksource"
+        ),
+        None => "dmesg | grep -i -e tsc -e clocksource tells why there is no faster one; \
+                 tsc=reliable on the kernel's command line overrules it"
+            .to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict::{self, Fine, Note, Stop, Warning};
+    use super::*;
+    use crate::doctor::facts::{Kernel, Memory, Process};
+
+    fn config(text: &str) -> Config {
+        let path = std::path::Path::new("test.toml");
+        Config::parse(text, path, madrigal::config::Who::Anyone).unwrap()
+    }
+
+    /// Verdict and advice of a check.
+    fn told(finding: &Finding) -> (Verdict, &str) {
+        (finding.verdict, finding.mend.as_deref().unwrap_or_default())
+    }
+
+    fn with_kernel(kernel: Kernel) -> Facts {
+        Facts { kernel, ..Facts::default() }
+    }
+
+    fn with_process(process: Process) -> Facts {
+        Facts { process, ..Facts::default() }
+    }
+
+    #[test]
+    fn refused_uring_matters_as_much_as_the_configuration_needs_it() {
+        let refused = Facts {
+            uring: Uring::Refused { missing: "m".to_owned(), remedy: "r".to_owned() },
+            ..Facts::default()
+        };
+        assert_eq!(told(&uring(&refused, &config(""))), (Warning, "r"));
+        let needed = config("cores.driver = \"io_uring\"");
+        assert_eq!(told(&uring(&refused, &needed)), (Stop, "r"));
+        assert_eq!(told(&uring(&refused, &config("cores.driver = \"mio\""))), (Fine, ""));
+        let works = Facts { uring: Uring::Works { missing: vec![] }, ..Facts::default() };
+        assert_eq!(told(&uring(&works, &needed)), (Fine, ""));
+    }
+
+    #[test]
+    fn uring_is_expected_from_files_where_it_cannot_be_tried() {
+        let of = |release: &str, disabled| Kernel {
+            release: Some(release.to_owned()),
+            uring_disabled: Some(disabled),
+            ..Kernel::default()
+        };
+        for (kernel, verdict, mend) in [
+            (of("6.8.0", 0), Fine, ""),
+            (of("5.15.0-91-generic", 0), Warning, "Linux 6.1"),
+            (of("6.8.0", 2), Warning, "sysctl -w kernel.io_uring_disabled=0"),
+            (Kernel::default(), Note, ""),
+        ] {
+            let finding = uring(&with_kernel(kernel.clone()), &config(""));
+            assert_eq!(finding.verdict, verdict, "{kernel:?}");
+            assert!(told(&finding).1.contains(mend), "{finding:?}");
+        }
+        let mut filtered = with_kernel(of("6.8.0", 0));
+        filtered.process.is_filtered = Some(true);
+        let finding = uring(&filtered, &config(""));
+        assert!(told(&finding).1.contains("seccomp=PROFILE"), "{finding:?}");
+    }
+
+    #[test]
+    fn locked_memory_must_hold_the_queues_of_all_cores() {
+        let of = |bytes, may_lock| {
+            with_process(Process { locked_bytes: bytes, may_lock, ..Process::default() })
+        };
+        let one = config("");
+        assert_eq!(locked(&of(Some(64 << 10), false), &one).verdict, Warning);
+        assert_eq!(locked(&of(Some(64 << 10), true), &one).verdict, Fine);
+        assert_eq!(locked(&of(Some(1 << 20), false), &one).verdict, Fine);
+        assert_eq!(locked(&of(Some(1 << 20), false), &config("cores.count = 4")).verdict, Warning);
+        assert_eq!(locked(&of(Some(u64::MAX), false), &one).found, "unlimited");
+        assert_eq!(locked(&of(None, false), &one).verdict, Note);
+        assert_eq!(locked(&of(None, false), &config("cores.driver = \"mio\"")).verdict, Fine);
+    }
+
+    #[test]
+    fn descriptors_must_do_for_all_sessions() {
+        let of = |limit| with_process(Process { descriptors: limit, ..Process::default() });
+        let config = config("sessions.max = 1000");
+        assert_eq!(descriptors(&of(Some(1016)), &config).verdict, Fine);
+        let finding = descriptors(&of(Some(1015)), &config);
+        assert_eq!(finding.verdict, Warning);
+        assert!(finding.found.contains("999 sessions"), "{finding:?}");
+        assert!(told(&finding).1.contains("LimitNOFILE=1024"), "{finding:?}");
+        assert_eq!(descriptors(&of(Some(0)), &config).verdict, Warning);
+        assert_eq!(descriptors(&of(Some(u64::MAX)), &config).verdict, Fine);
+        assert_eq!(descriptors(&of(None), &config).verdict, Note);
+    }
+
+    #[test]
+    fn memory_must_hold_the_pools() {
+        let of =
+            |bytes| Facts { memory: Memory { bytes, ..Memory::default() }, ..Facts::default() };
+        assert_eq!(memory(&of(Some(512 << 20)), &config("")).verdict, Fine);
+        assert_eq!(memory(&of(Some(512 << 20)), &config("cores.count = 3")).verdict, Warning);
+        assert_eq!(memory(&of(None), &config("")).verdict, Note);
+    }
+
+    #[test]
+    fn huge_pages_everywhere_matter_most_to_a_daemon_that_spins() {
+        let of = |enabled: Option<&str>| Facts {
+            memory: Memory { huge_pages: enabled.map(str::to_owned), ..Memory::default() },
+            ..Facts::default()
+        };
+        let spin = config("cores.idle = \"spin\"");
+        assert_eq!(huge_pages(&of(Some("always")), &spin).verdict, Warning);
+        assert_eq!(huge_pages(&of(Some("always")), &config("")).verdict, Note);
+        assert_eq!(huge_pages(&of(Some("madvise")), &spin).verdict, Fine);
+        assert_eq!(huge_pages(&of(None), &spin).verdict, Fine);
+    }
+
+    #[test]
+    fn backlog_is_what_may_come_at_once() {
+        let of = |somaxconn| with_kernel(Kernel { somaxconn, ..Kernel::default() });
+        assert_eq!(backlog(&of(Some(4096)), &config("")).verdict, Fine);
+        let finding = backlog(&of(Some(128)), &config(""));
+        assert_eq!(told(&finding), (Warning, "sysctl -w net.core.somaxconn=4096"));
+        assert_eq!(backlog(&of(Some(128)), &config("sessions.max = 100")).verdict, Fine);
+        assert_eq!(backlog(&of(None), &config("")).verdict, Note);
+    }
+
+    #[test]
+    fn clock_is_read_without_a_system_call() {
+        let of = |clock: &str, clocks: &[&str]| {
+            with_kernel(Kernel {
+                clock: Some(clock.to_owned()),
+                clocks: clocks.iter().map(|&clock| clock.to_owned()).collect(),
+                ..Kernel::default()
+            })
+        };
+        assert_eq!(clock(&of("tsc", &[]), &config("")).verdict, Fine);
+        let finding = clock(&of("hpet", &["hpet", "tsc"]), &config(""));
+        assert_eq!(finding.verdict, Warning);
+        assert!(told(&finding).1.starts_with("echo tsc > "), "{finding:?}");
+        let finding = clock(&of("hpet", &["hpet"]), &config(""));
+        assert!(told(&finding).1.contains("tsc=reliable"), "{finding:?}");
+        assert_eq!(clock(&Facts::default(), &config("")).verdict, Note);
+    }
+}

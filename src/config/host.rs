@@ -1,0 +1,148 @@
+//! What a configuration depends on besides its text: this host. Tests have another.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs, UdpSocket};
+use std::path::Path;
+
+use rustix::net::sockopt;
+
+use crate::base::DaemonName;
+use crate::base::limits::CONFIG_BYTES_MAX;
+
+/// Which daemon of its cluster a configuration is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// The one of this name.
+    Named(DaemonName),
+    /// The one that has an address of this host, or the name that the file says.
+    Local,
+    /// As `Local`, and none if there is no such daemon: the file is only looked at.
+    Anyone,
+}
+
+impl Who {
+    /// The name, if it is known.
+    pub(super) fn name(self) -> Option<DaemonName> {
+        match self {
+            Self::Named(name) => Some(name),
+            Self::Local | Self::Anyone => None,
+        }
+    }
+}
+
+/// The host that a configuration is for.
+pub(super) trait Host {
+    /// The bytes of a file of bounded length.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// Whether the host has the address.
+    fn has(&self, address: IpAddr) -> bool;
+
+    /// Bytes of the largest IP packet on the interface that has the address.
+    fn mtu(&self, address: IpAddr) -> Option<usize>;
+
+    /// The addresses of a host by its name.
+    fn resolve(&self, name: &str) -> Vec<IpAddr>;
+
+    /// The text of a file of bounded length.
+    fn read_text(&self, path: &Path) -> io::Result<String> {
+        String::from_utf8(self.read(path)?).map_err(|_error| {
+            io::Error::new(io::ErrorKind::InvalidData, "stream did not contain valid UTF-8")
+        })
+    }
+}
+
+/// The host that we run on.
+pub(super) struct ThisHost;
+
+impl Host for ThisHost {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let longest = CONFIG_BYTES_MAX as u64;
+        File::open(path)?.take(longest + 1).read_to_end(&mut bytes)?;
+        if bytes.len() > CONFIG_BYTES_MAX {
+            let why = format!("longer than {CONFIG_BYTES_MAX} bytes");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+        }
+        Ok(bytes)
+    }
+
+    /// Asks for what is needed of it: that a socket may be bound to it.
+    fn has(&self, address: IpAddr) -> bool {
+        UdpSocket::bind((address, 0)).is_ok()
+    }
+
+    fn mtu(&self, address: IpAddr) -> Option<usize> {
+        match address {
+            IpAddr::V4(address) => mtu_ipv4(address).ok(),
+            IpAddr::V6(address) => mtu_ipv6(address),
+        }
+    }
+
+    fn resolve(&self, name: &str) -> Vec<IpAddr> {
+        let Ok(found) = (name, 0).to_socket_addrs() else { return Vec::new() };
+        found.map(|address| address.ip()).collect()
+    }
+}
+
+/// A host that has nothing, for a text that is judged by itself.
+pub(super) struct NoHost;
+
+impl Host for NoHost {
+    fn read(&self, _path: &Path) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn has(&self, _address: IpAddr) -> bool {
+        false
+    }
+
+    fn mtu(&self, _address: IpAddr) -> Option<usize> {
+        None
+    }
+
+    fn resolve(&self, _name: &str) -> Vec<IpAddr> {
+        Vec::new()
+    }
+}
+
+/// Asks for the MTU of the way to a multicast group: unlike the way to a host it cannot lead over
+/// another interface than that of the address. Nothing is sent.
+fn mtu_ipv4(address: Ipv4Addr) -> io::Result<usize> {
+    let socket = UdpSocket::bind((address, 0))?;
+    sockopt::set_ip_multicast_if(&socket, &address)?;
+    socket.connect((Ipv4Addr::new(224, 0, 0, 1), 9))?;
+    Ok(sockopt::ip_mtu(&socket)? as usize)
+}
+
+/// Looks for the interface of the address where the kernel lists them.
+fn mtu_ipv6(address: Ipv6Addr) -> Option<usize> {
+    let list = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
+    let wanted = format!("{:032x}", address.to_bits());
+    let line = list.lines().find(|line| line.starts_with(&wanted))?;
+    let interface = line.split_whitespace().next_back()?;
+    let mtu = std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{interface}/mtu")).ok()?;
+    mtu.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_here_and_has_large_frames() {
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        assert!(ThisHost.has(loopback));
+        assert!(ThisHost.mtu(loopback).unwrap() >= 1_500);
+        assert!(ThisHost.resolve("127.0.0.1").contains(&loopback));
+    }
+
+    #[test]
+    fn addresses_of_nobody_are_not_here() {
+        let elsewhere: IpAddr = "192.0.2.1".parse().unwrap();
+        assert!(!ThisHost.has(elsewhere));
+        assert_eq!(ThisHost.mtu(elsewhere), None);
+        assert_eq!(ThisHost.mtu("2001:db8::1".parse().unwrap()), None);
+    }
+}

@@ -1,0 +1,406 @@
+//! Statements to a [`Config`]: what each keyword does here, and what is said of those that do
+//! nothing.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::keyword::{Keyword, PRIORITIES, TIMERS, VERSIONS};
+use super::parser::{Entry, Interface, Mistake, Segment as Block, Statement, Value, sticking};
+use crate::base::limits::{DAEMON_NAME_BYTES_MAX, DAEMONS_MAX, SEGMENTS_MAX};
+use crate::base::{DaemonId, DaemonName};
+use crate::config::cluster::{ClusterDaemon, Segment};
+use crate::config::host::{Host, Who};
+use crate::config::members::{self, FAILURE_TIMEOUTS_MS};
+use crate::config::{AccessList, Config, Listen, LogLevel, Methods, UnixSocket};
+
+/// The access file, as Spread calls it.
+const ACCESS_FILE: &str = "spread.access_ip";
+
+/// Spread's token timeout for networks with long ways.
+const WIDE_AREA_TIMEOUT: Duration = Duration::from_millis(5_000);
+
+/// What a file comes to.
+pub(super) struct Effects<'h> {
+    pub(super) config: Config,
+    pub(super) mistakes: Vec<Mistake>,
+    pub(super) notes: Vec<Mistake>,
+    host: &'h dyn Host,
+    /// The IP version of all addresses, once it is known.
+    is_ipv4: Option<bool>,
+    /// Where each daemon stands.
+    spans: Vec<Range<usize>>,
+    /// Keywords that were there, and where the last one stands.
+    seen: BTreeMap<&'static str, Range<usize>>,
+    /// Where the methods of authentication stand.
+    auth: Option<Range<usize>>,
+    timeout: Option<Duration>,
+    is_wide: bool,
+}
+
+impl<'h> Effects<'h> {
+    pub(super) fn new(host: &'h dyn Host) -> Self {
+        let mut config = Config::default();
+        config.cluster.segments.clear();
+        Self {
+            config,
+            mistakes: Vec::new(),
+            notes: Vec::new(),
+            host,
+            is_ipv4: None,
+            spans: Vec::new(),
+            seen: BTreeMap::new(),
+            auth: None,
+            timeout: None,
+            is_wide: false,
+        }
+    }
+
+    pub(super) fn take(&mut self, statement: &Statement<'_>) {
+        match statement {
+            Statement::Parameter { keyword, value, span } => self.parameter(keyword, *value, span),
+            Statement::Segment(block) => self.segment(block),
+        }
+    }
+
+    /// Everything that depends on all statements. `path`: the file.
+    pub(super) fn finish(&mut self, path: &Path, who: Who) {
+        self.timers();
+        self.access(path);
+        if self.config.cluster.segments.is_empty() {
+            if self.mistakes.is_empty() {
+                self.wrong(&(0..0), "there is no `Spread_Segment`, but there must be one at least");
+            }
+            self.config.cluster.segments.push(Segment::default());
+        }
+        if !self.mistakes.is_empty() {
+            return;
+        }
+        let cluster = &self.config.cluster;
+        if let Some((index, why)) = cluster.conflict() {
+            let span = self.spans[index].clone();
+            return self.wrong(&span, format!("the cluster {why}"));
+        }
+        match members::find_me(cluster, who, self.host) {
+            Ok(me) => {
+                let me = me.or(cluster.daemons.first()).expect("a segment has daemons").clone();
+                self.config.listen = self.listen(&me);
+                self.config.daemon = me.name;
+            }
+            Err(why) => {
+                let span = self.spans[0].clone();
+                self.wrong(&span, format!("the file {why}"));
+            }
+        }
+    }
+
+    fn wrong(&mut self, span: &Range<usize>, message: impl Into<String>) {
+        self.mistakes.push(Mistake::new(span.clone(), message));
+    }
+
+    fn note(&mut self, span: &Range<usize>, message: impl Into<String>) {
+        self.notes.push(Mistake::new(span.clone(), message));
+    }
+
+    fn parameter(&mut self, keyword: &'static Keyword, value: Value<'_>, span: &Range<usize>) {
+        let is_first = self.seen.insert(keyword.name, span.clone()).is_none();
+        if let Some(why) = keyword.idle {
+            if is_first {
+                self.note(span, format!("`{}` has no effect: {why}", keyword.name));
+            }
+            return;
+        }
+        match (keyword.name, value) {
+            ("EventPriority", Value::Text(level)) => self.config.log.level = log_level(level),
+            ("MaxSessionMessages", Value::Number(number)) => {
+                self.config.sessions.messages_max = number as usize;
+            }
+            ("WideAreaNetwork", Value::Boolean(is_wide)) => self.is_wide = is_wide,
+            ("TokenTimeout", Value::Number(ms)) => self.token_timeout(ms, span),
+            ("AllowedAuthMethods", Value::Text(names)) => {
+                self.config.auth.allowed = self.methods(names, span);
+                self.auth = Some(span.clone());
+            }
+            ("RequiredAuthMethods", Value::Text(names)) => {
+                self.config.auth.required = self.methods(names, span);
+                // The first of the two keywords ends the default of both.
+                if !self.seen.contains_key("AllowedAuthMethods") {
+                    self.config.auth.allowed = Methods::default();
+                }
+                self.auth = Some(span.clone());
+            }
+            ("AccessControlPolicy", Value::Text(policy)) if policy != "PERMIT" => {
+                self.wrong(
+                    span,
+                    format!("`AccessControlPolicy` is {policy}, but allowed is \"PERMIT\""),
+                );
+            }
+            ("AccessControlPolicy", Value::Text(_)) => {}
+            ("ActiveIPVersion", Value::Text(version)) => {
+                let is_ipv4 = version == VERSIONS[0];
+                if self.is_ipv4.is_some_and(|before| before != is_ipv4) {
+                    self.wrong(span, "`ActiveIPVersion` is another than that of the addresses");
+                }
+                self.is_ipv4 = Some(is_ipv4);
+            }
+            (name, value) => unreachable!("{name} cannot be {value:?}, or has no effect"),
+        }
+    }
+
+    fn token_timeout(&mut self, ms: u32, span: &Range<usize>) {
+        let (least, most) = (*FAILURE_TIMEOUTS_MS.start(), *FAILURE_TIMEOUTS_MS.end());
+        let used = (ms as usize).clamp(least, most);
+        if used != ms as usize {
+            self.note(span, format!("`TokenTimeout` is {ms} ms: {used} ms are used"));
+        }
+        self.timeout = Some(Duration::from_millis(used as u64));
+    }
+
+    fn methods(&mut self, names: &str, span: &Range<usize>) -> Methods {
+        let mut methods = Methods::default();
+        for name in names.split_ascii_whitespace() {
+            match name {
+                "NULL" => methods.null = true,
+                "IP" => methods.ip = true,
+                unknown => {
+                    let unknown: String = unknown.chars().take(40).collect();
+                    self.note(
+                        span,
+                        format!("method {unknown} has no effect: there are NULL and IP alone"),
+                    );
+                }
+            }
+        }
+        methods
+    }
+
+    /// Either none or all timers must be there.
+    fn timers(&mut self) {
+        let (there, missing): (Vec<_>, Vec<_>) =
+            TIMERS.into_iter().partition(|name| self.seen.contains_key(name));
+        if let (Some(first), Some(_)) = (there.first(), missing.first()) {
+            let why = format!("`{first}` needs the other timers too: {}", missing.join(", "));
+            self.wrong(&self.seen[first].clone(), why);
+        }
+        let wide = self.is_wide.then_some(WIDE_AREA_TIMEOUT);
+        if let Some(timeout) = self.timeout.or(wide) {
+            self.config.cluster.failure_timeout = timeout;
+        }
+    }
+
+    /// The list of method IP: beside the file, or else in `/etc`.
+    fn access(&mut self, path: &Path) {
+        let Some(span) = self.auth.clone() else { return };
+        let auth = &self.config.auth;
+        if auth.allowed == Methods::default() {
+            return self.wrong(&span, "no method is allowed, so nobody could connect");
+        }
+        if !auth.allowed.ip && !auth.required.ip {
+            return;
+        }
+        let beside = path.parent().unwrap_or(Path::new("")).join(ACCESS_FILE);
+        let places: [PathBuf; 2] = [beside, Path::new("/etc").join(ACCESS_FILE)];
+        let found = places.iter().find_map(|place| Some((place, self.host.read_text(place).ok()?)));
+        let Some((place, text)) = found else {
+            let places = places.map(|place| place.display().to_string()).join(" nor ");
+            let why = format!("method IP would turn everybody away: there is neither {places}");
+            return self.wrong(&span, why);
+        };
+        match AccessList::parse(&text) {
+            Ok(access) => {
+                self.config.auth.access = access;
+                self.config.auth.access_ip = Some(place.clone());
+            }
+            Err(error) => {
+                let why = format!("{}: {error}", place.display());
+                self.wrong(&span, why);
+            }
+        }
+    }
+
+    fn segment(&mut self, block: &Block<'_>) {
+        let cluster = &self.config.cluster;
+        if cluster.segments.len() == SEGMENTS_MAX {
+            let why = format!("there are more than {SEGMENTS_MAX} segments");
+            return self.wrong(&block.span, why);
+        }
+        if cluster.daemons.len() + block.daemons.len() > DAEMONS_MAX {
+            let why = format!("there are more than {DAEMONS_MAX} daemons");
+            return self.wrong(&block.span, why);
+        }
+        let segment = cluster.segments.len();
+        for entry in &block.daemons {
+            if let Some(daemon) = self.daemon(entry, segment) {
+                self.config.cluster.daemons.push(daemon);
+                self.spans.push(entry.span.clone());
+            }
+        }
+        if block.daemons.is_empty() {
+            self.wrong(&block.span, "a segment without daemons means nothing");
+        }
+        if block.port == u16::MAX {
+            self.wrong(&block.span, "the port is 65535, but the next one is needed too");
+        }
+        let multicast = self.group(block);
+        // 65535 was refused.
+        let port = block.port.min(u16::MAX - 1);
+        self.config.cluster.segments.push(Segment { multicast, port, hops: 1 });
+    }
+
+    /// The address at which the daemons of a segment meet, if they do.
+    fn group(&mut self, block: &Block<'_>) -> Option<IpAddr> {
+        for address in &block.addresses {
+            if address.is_unspecified() {
+                self.wrong(&block.span, format!("a segment cannot meet at {address}"));
+            } else if self.is_ipv4.is_some_and(|is_ipv4| is_ipv4 != address.is_ipv4()) {
+                let why =
+                    format!("the segment's {address} is of another IP version than its daemons");
+                self.wrong(&block.span, why);
+            }
+        }
+        let group = block.addresses.iter().copied().find(IpAddr::is_multicast);
+        // Alone it meets nobody.
+        if block.daemons.len() > 1 {
+            let first = block.addresses[0];
+            match group {
+                None => self.note(
+                    &block.span,
+                    format!(
+                        "{first} is no multicast address: each daemon of the segment gets a copy \
+                         of its own"
+                    ),
+                ),
+                Some(group) if block.addresses.len() > 1 => self.note(
+                    &block.span,
+                    format!("the segment meets at {group}: its other addresses have no effect"),
+                ),
+                Some(_) => {}
+            }
+        }
+        group
+    }
+
+    fn daemon(&mut self, entry: &Entry<'_>, segment: usize) -> Option<ClusterDaemon> {
+        let address = match entry.address {
+            Some(address) => address,
+            None => self.resolve(entry)?,
+        };
+        let is_ipv4 = *self.is_ipv4.get_or_insert(address.is_ipv4());
+        if is_ipv4 != address.is_ipv4() {
+            self.wrong(&entry.span, format!("{address} is of another IP version than the others"));
+            return None;
+        }
+        let written = entry.name.map_or_else(|| address.to_string(), str::to_owned);
+        let name = self.name(&written, &entry.span)?;
+        let mut daemon = ClusterDaemon { segment, ..ClusterDaemon::new(name, address) };
+        daemon.id = entry.id.map_or(daemon.id, DaemonId::new);
+        if let Some(interfaces) = &entry.interfaces {
+            daemon.clients = Some(self.clients(&daemon, interfaces, &entry.span));
+        }
+        Some(daemon)
+    }
+
+    fn resolve(&mut self, entry: &Entry<'_>) -> Option<IpAddr> {
+        let name = entry.name.unwrap_or_default();
+        let fits = |address: &IpAddr| self.is_ipv4.is_none_or(|it| it == address.is_ipv4());
+        let found = self.host.resolve(name).into_iter().find(fits);
+        match found {
+            Some(address) => {
+                let why = format!("{name} has no address here: the resolver says {address}");
+                self.note(&entry.span, why);
+            }
+            None => {
+                let short: String = name.chars().take(40).collect();
+                let why = format!("{short} has no address, here or by the resolver");
+                let mistake = Mistake::new(entry.span.clone(), why);
+                self.mistakes.push(Mistake { help: sticking(name), ..mistake });
+            }
+        }
+        found
+    }
+
+    /// Names are cut as Spread cuts them, but must be such that clients can use them.
+    fn name(&mut self, written: &str, span: &Range<usize>) -> Option<DaemonName> {
+        let bytes = written.as_bytes();
+        let name = &bytes[..bytes.len().min(DAEMON_NAME_BYTES_MAX)];
+        match DaemonName::new(name) {
+            Ok(name) => {
+                if name.as_bytes().len() < bytes.len() {
+                    self.note(span, format!("the name is cut to `{name}`"));
+                }
+                Some(name)
+            }
+            Err(error) => {
+                self.wrong(span, format!("no client could use the name: {error}"));
+                None
+            }
+        }
+    }
+
+    /// Where the daemon listens for clients. Daemons reach it at its address alone.
+    fn clients(
+        &mut self,
+        daemon: &ClusterDaemon,
+        interfaces: &[Interface],
+        span: &Range<usize>,
+    ) -> Vec<IpAddr> {
+        let own = daemon.address;
+        let is_wildcard = |it: &IpAddr| it.is_unspecified() && it.is_ipv4() == own.is_ipv4();
+        let for_daemons = interfaces.iter().filter(|it| it.daemons);
+        if !for_daemons.clone().any(|it| it.address == own || is_wildcard(&it.address)) {
+            self.wrong(span, format!("no interface is for daemons at {own}, with D or no letter"));
+        }
+        for other in for_daemons.filter(|it| it.address != own && !is_wildcard(&it.address)) {
+            let why =
+                format!("daemons reach {} at {own} alone, not at {}", daemon.name, other.address);
+            self.note(&other.span, why);
+        }
+        for monitor in interfaces.iter().filter(|it| !it.daemons && !it.clients) {
+            self.note(&monitor.span, "`M` has no effect: there is no monitor");
+        }
+        let mut clients: Vec<IpAddr> = Vec::new();
+        for address in interfaces.iter().filter(|it| it.clients).map(|it| it.address) {
+            let covers = |it: &&IpAddr| it.is_unspecified() && it.is_ipv4() == address.is_ipv4();
+            if clients.iter().any(|it| *it == address || covers(&it)) {
+                continue;
+            }
+            if address.is_unspecified() {
+                clients.retain(|it| it.is_ipv4() != address.is_ipv4());
+            }
+            clients.push(address);
+        }
+        clients
+    }
+
+    fn listen(&self, me: &ClusterDaemon) -> Listen {
+        let port = self.config.cluster.segment(me).port;
+        let wildcard = wildcard(me.address);
+        let socket =
+            |name: String| Some(UnixSocket { path: Path::new("/tmp").join(name), mode: 0o666 });
+        Listen {
+            port,
+            tcp: me.clients.clone().unwrap_or_else(|| vec![wildcard]),
+            unix: socket(port.to_string()),
+            shared_memory: socket(format!("{port}.shm")),
+        }
+    }
+}
+
+/// All addresses of a host, of the IP version of `address`.
+pub(in crate::config) fn wildcard(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+fn log_level(priority: &str) -> LogLevel {
+    match PRIORITIES.iter().position(|known| *known == priority) {
+        Some(0) => LogLevel::Debug,
+        Some(1) => LogLevel::Info,
+        Some(2) => LogLevel::Warn,
+        _ => LogLevel::Error,
+    }
+}

@@ -1,0 +1,42 @@
+//! A host for tests, which touches neither disk nor network.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+
+use super::host::{Host, Who};
+use super::{Config, ConfigError};
+
+pub(super) const ACCESS_FILE: &str = "unix\nlocal\n";
+
+/// The host with address 10.0.0.2, on Ethernet with jumbo frames, and files in `etc`.
+pub(super) struct TestHost;
+
+impl Host for TestHost {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        match path.to_str() {
+            Some("etc/clients" | "etc/spread.access_ip") => Ok(ACCESS_FILE.into()),
+            Some("etc/broken") => Ok("local\nnonsense\n".into()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
+        address.to_string() == "10.0.0.2"
+    }
+
+    fn mtu(&self, address: IpAddr) -> Option<usize> {
+        self.has(address).then_some(9_000)
+    }
+
+    fn resolve(&self, name: &str) -> Vec<IpAddr> {
+        match name {
+            "known" => vec!["2001:db8::7".parse().unwrap(), "10.0.0.7".parse().unwrap()],
+            _ => Vec::new(),
+        }
+    }
+}
+
+pub(super) fn parse_as(text: &str, path: &Path, who: Who) -> Result<Config, ConfigError> {
+    super::read(text, path, &TestHost, who)
+}

@@ -1,0 +1,459 @@
+//! The ordering core alone.
+
+use std::time::Duration;
+
+use madrigal::base::limits::DAEMONS_MAX;
+use madrigal::base::{DaemonId, Instant, Service};
+use madrigal::sim::checker::trace::DaemonEvent;
+use madrigal::sim::cluster::{Action, Cluster};
+use madrigal::sim::core::{Core, Tuning};
+use madrigal::sim::network::Weather;
+use madrigal::sim::order::Ordering;
+use madrigal::sim::scenario::{INCARNATIONS_END, STATES};
+
+use crate::lab::{FAILURE_TIMEOUT, Lab, cases, in_one_ring, millis, tuning};
+
+type OrderLab = Lab<Ordering>;
+
+#[test]
+fn a_single_daemon_serves_itself() {
+    let mut lab = OrderLab::formed(1);
+    for service in Service::ALL {
+        lab.submit(0, service);
+    }
+    lab.delivers(&[0], 6, millis(10));
+    lab.judge();
+}
+
+#[test]
+fn the_first_message_after_idle_is_not_late() {
+    let mut lab = OrderLab::formed(3);
+    for host in 0..3 {
+        lab.cluster.run_for(Duration::from_secs(10));
+        lab.submit(host, Service::Agreed);
+        lab.delivers(&[0, 1, 2], host + 1, millis(2));
+    }
+    lab.judge();
+}
+
+#[test]
+fn a_safe_message_waits_for_the_slowest_daemon() {
+    let mut lab = OrderLab::formed(3);
+    lab.cluster.act(Action::Pause(2, millis(30)));
+    lab.submit(0, Service::Safe);
+    lab.submit(0, Service::Agreed);
+    lab.cluster.run_for(millis(25));
+    assert_eq!([0, 1, 2].map(|host| lab.delivered(host)), [0; 3]);
+    lab.delivers(&[0, 1, 2], 2, millis(50));
+    lab.judge();
+}
+
+#[test]
+fn a_pause_below_the_timeout_splits_nothing() {
+    let mut lab = OrderLab::formed(4);
+    let ring = lab.ring(0);
+    lab.load();
+    for host in 0..4 {
+        lab.cluster.run_for(millis(50));
+        lab.cluster.act(Action::Pause(host, FAILURE_TIMEOUT / 2));
+        lab.cluster.run_for(FAILURE_TIMEOUT);
+    }
+    assert_eq!([0, 1, 2, 3].map(|host| lab.ring(host)), [ring; 4]);
+    lab.judge();
+}
+
+#[test]
+fn a_lost_token_costs_no_failure_timeout() {
+    for seed in 1..=cases(2, 20) {
+        let mut lab = OrderLab::seeded(4, tuning(FAILURE_TIMEOUT), seed);
+        lab.forms(vec![0, 1, 2, 3]);
+        let ring = lab.ring(0);
+        lab.load();
+        lab.cluster.act(Action::Weather(Weather { drop_token: 20, ..Weather::FAIR }));
+        lab.cluster.run_for(Duration::from_secs(2));
+        assert_eq!(lab.rings(), [ring; 4], "{seed}");
+        lab.judge();
+    }
+}
+
+#[test]
+fn a_suspended_machine_is_left_out_and_comes_back() {
+    let mut lab = OrderLab::formed(3);
+    lab.load();
+    lab.cluster.act(Action::Pause(1, Duration::from_secs(30)));
+    lab.forms(vec![0, 2]);
+    lab.cluster.run_for(millis(100));
+    lab.cluster.silence();
+    lab.cluster.run_for(Duration::from_secs(31));
+    lab.forms(vec![0, 1, 2]);
+    lab.judge();
+}
+
+#[test]
+fn a_stopped_daemon_is_missed_at_once_and_so_is_a_crashed_one() {
+    for action in [Action::Stop(1), Action::Crash(1)] {
+        let mut lab = OrderLab::formed(3);
+        lab.load();
+        lab.cluster.run_for(millis(20));
+        lab.cluster.act(action);
+        let start = lab.cluster.now();
+        lab.forms(vec![0, 2]);
+        assert!(lab.cluster.now().since(start) < FAILURE_TIMEOUT);
+        lab.judge();
+    }
+}
+
+#[test]
+fn forty_daemons_start_at_once() {
+    let mut lab = OrderLab::formed(40);
+    lab.submit(39, Service::Safe);
+    lab.delivers(&(0..40).collect::<Vec<_>>(), 1, millis(100));
+    lab.judge();
+}
+
+#[test]
+fn three_parts_merge_at_once() {
+    let mut lab = OrderLab::formed(6);
+    lab.load();
+    lab.cluster.act(Action::Partition(vec![0, 1, 2, 0, 1, 2]));
+    lab.cluster.run_for(FAILURE_TIMEOUT * 5);
+    for part in 0..3 {
+        lab.forms(vec![part, part + 3]);
+    }
+    lab.cluster.act(Action::Heal);
+    lab.forms((0..6).collect());
+    lab.judge();
+}
+
+#[test]
+fn a_daemon_may_crash_in_any_state() {
+    for state in STATES {
+        for whom in 0..4 {
+            let mut lab = OrderLab::formed(4);
+            lab.load();
+            lab.cluster.run_for(millis(20));
+            lab.cluster.act(Action::CrashIn(Some(whom), state));
+            lab.cluster.act(Action::Crash((whom + 1) % 4));
+            lab.cluster.run_for(FAILURE_TIMEOUT * 3);
+            for host in 0..4 {
+                lab.cluster.act(Action::Start(host));
+            }
+            lab.judge();
+        }
+    }
+}
+
+#[test]
+fn failures_may_cascade_in_recovery() {
+    for last in 1..4 {
+        let mut lab = OrderLab::formed(6);
+        lab.load();
+        lab.cluster.run_for(millis(20));
+        for _ in 0..last {
+            lab.cluster.act(Action::CrashIn(None, "recovery"));
+        }
+        lab.cluster.act(Action::PartitionIn(vec![0, 1, 0, 1, 0, 1], "recovery"));
+        lab.cluster.act(Action::Crash(5));
+        lab.cluster.run_for(FAILURE_TIMEOUT * 5);
+        lab.cluster.act(Action::Heal);
+        lab.judge();
+    }
+}
+
+#[test]
+fn data_that_comes_long_after_its_token_expels_nobody() {
+    let timeout = Duration::from_secs(3);
+    let mut lab = OrderLab::starting(3, tuning(timeout));
+    assert!(lab.cluster.run_while(millis(10), timeout * 20, |c| in_one_ring(c, &[0, 1, 2])));
+    let ring = lab.ring(0);
+    let late = Weather { data_late_ns: 900_000_000, ..Weather::FAIR };
+    lab.cluster.act(Action::Weather(late));
+    for host in 0..3 {
+        lab.submit(host, Service::Agreed);
+    }
+    lab.delivers(&[0, 1, 2], 3, Duration::from_secs(10));
+    lab.cluster.run_for(Duration::from_secs(10));
+    assert_eq!([0, 1, 2].map(|host| lab.ring(host)), [ring; 3]);
+    lab.cluster.act(Action::Weather(Weather::FAIR));
+    lab.judge();
+}
+
+#[test]
+fn the_lost_tail_of_the_last_burst_is_repaired() {
+    let mut lab = OrderLab::formed(3);
+    let ring = lab.ring(0);
+    for round in 1..=10 {
+        lab.cluster.act(Action::Weather(Weather { drop_multicast: 700, ..Weather::FAIR }));
+        for _ in 0..5 {
+            lab.submit(round % 3, Service::Safe);
+        }
+        lab.cluster.run_for(millis(2));
+        lab.cluster.act(Action::Weather(Weather::FAIR));
+        lab.delivers(&[0, 1, 2], round * 5, FAILURE_TIMEOUT / 2);
+    }
+    assert_eq!([0, 1, 2].map(|host| lab.ring(host)), [ring; 3]);
+    lab.judge();
+}
+
+#[test]
+fn a_pair_that_hears_one_way_comes_to_rest() {
+    for daemons in [2, 3, 5] {
+        let mut lab = OrderLab::formed(daemons);
+        lab.cluster.act(Action::Link(0, 1, false));
+        lab.load();
+        lab.cluster.run_for(FAILURE_TIMEOUT * cases(25, 100) as u32);
+        lab.apart = true;
+        lab.judge();
+    }
+}
+
+#[test]
+fn old_packets_and_noise_change_nothing() {
+    let mut lab = OrderLab::formed(3);
+    lab.load();
+    lab.cluster.act(Action::Partition(vec![0, 0, 1]));
+    lab.cluster.run_for(FAILURE_TIMEOUT * 5);
+    lab.cluster.act(Action::Heal);
+    lab.forms(vec![0, 1, 2]);
+    for _ in 0..500 {
+        lab.cluster.act(Action::Stale);
+        lab.cluster.act(Action::Stranger);
+        lab.cluster.run_for(Duration::from_micros(300));
+    }
+    lab.judge();
+}
+
+#[test]
+fn a_stranger_is_left_alone() {
+    let tuning = tuning(FAILURE_TIMEOUT);
+    let mut cluster: Cluster<Ordering> = Cluster::new(3, 1, tuning);
+    cluster.set_stranger(2);
+    for host in 0..3 {
+        cluster.act(Action::Start(host));
+    }
+    let mut lab = Lab { cluster, apart: true };
+    lab.forms(vec![0, 1]);
+    lab.forms(vec![2]);
+    lab.cluster.run_for(FAILURE_TIMEOUT * 10);
+    assert!(in_one_ring(&lab.cluster, &[0, 1]) && in_one_ring(&lab.cluster, &[2]));
+    lab.judge();
+}
+
+#[test]
+fn agreed_messages_are_on_one_side_of_the_signal() {
+    // The cut comes at every moment of some rounds of a loaded ring.
+    for moment in 0..cases(4, 60) {
+        let mut lab = OrderLab::formed(4);
+        lab.load();
+        lab.cluster.run_until(Instant::ZERO + millis(400) + Duration::from_micros(moment * 17));
+        lab.cluster.act(Action::Partition(vec![0, 0, 0, 1]));
+        lab.cluster.run_for(FAILURE_TIMEOUT * 5);
+        lab.cluster.act(Action::Heal);
+        lab.judge();
+    }
+}
+
+#[test]
+fn the_aru_moves_on_while_the_token_rotates() {
+    let mut lab = OrderLab::formed(4);
+    let ring = lab.ring(0);
+    lab.load();
+    lab.cluster.act(Action::Weather(Weather { drop_multicast: 50, ..Weather::FAIR }));
+    let mut before = 0;
+    for _ in 0..40 {
+        lab.cluster.run_for(millis(25));
+        for host in 0..4 {
+            // What everybody has is let go of: nothing may hold back the aru.
+            let kept = lab.cluster.core(host).unwrap().retained();
+            assert!(kept < 200_000, "{kept} bytes");
+        }
+        let now = lab.delivered(3);
+        assert!(now > before, "nothing was delivered in 25 ms");
+        before = now;
+    }
+    assert_eq!(lab.rings(), [ring; 4]);
+    lab.judge();
+}
+
+#[test]
+fn what_was_received_of_the_old_ring_counts_for_nothing_in_the_new_one() {
+    // Daemons that miss different messages of a ring form the next one, over and over.
+    for seed in 0..cases(3, 30) {
+        let mut lab = OrderLab::seeded(5, tuning(FAILURE_TIMEOUT), seed);
+        lab.forms((0..5).collect());
+        lab.load();
+        for round in 0..6 {
+            lab.cluster.act(Action::Weather(Weather { drop_multicast: 300, ..Weather::FAIR }));
+            lab.cluster.run_for(millis(10 + round));
+            lab.cluster.act(Action::Crash(round as usize % 5));
+            lab.cluster.run_for(FAILURE_TIMEOUT);
+            lab.cluster.act(Action::Weather(Weather::FAIR));
+            lab.cluster.act(Action::Start(round as usize % 5));
+            lab.forms((0..5).collect());
+        }
+        lab.judge();
+    }
+}
+
+#[test]
+fn a_message_that_arrives_after_it_was_listed_as_missing_is_delivered_once() {
+    for seed in 0..cases(6, 60) {
+        let mut lab = OrderLab::seeded(4, tuning(FAILURE_TIMEOUT), seed);
+        lab.forms((0..4).collect());
+        lab.load();
+        // A third of all data comes up to 30 ms late: in the midst of recovery.
+        let late = Weather { reorder: 330, reorder_ns: 30_000_000, ..Weather::FAIR };
+        lab.cluster.act(Action::Weather(late));
+        lab.cluster.run_for(millis(30));
+        lab.cluster.act(Action::Crash(3));
+        lab.cluster.run_for(FAILURE_TIMEOUT * 3);
+        lab.judge();
+    }
+}
+
+#[test]
+fn stale_packets_of_former_rings_form_no_ring() {
+    let mut lab = OrderLab::formed(4);
+    lab.load();
+    for _ in 0..8 {
+        lab.cluster.act(Action::Partition(vec![0, 0, 1, 1]));
+        lab.cluster.run_for(FAILURE_TIMEOUT * 2);
+        lab.cluster.act(Action::Heal);
+        lab.forms(vec![0, 1, 2, 3]);
+    }
+    let ring = lab.ring(0);
+    for _ in 0..3_000 {
+        lab.cluster.act(Action::Stale);
+        lab.cluster.run_for(Duration::from_micros(100));
+    }
+    assert_eq!(lab.rings(), [ring; 4]);
+    lab.judge();
+}
+
+#[test]
+fn incarnations_and_ring_numbers_near_their_end_are_like_others() {
+    let first_incarnation = INCARNATIONS_END - 10;
+    let tuning = Tuning { first_incarnation, ..tuning(FAILURE_TIMEOUT) };
+    let mut lab = OrderLab::starting(3, tuning);
+    lab.forms(vec![0, 1, 2]);
+    lab.load();
+    for host in [0, 1, 2, 0, 1, 2] {
+        lab.cluster.act(Action::Crash(host));
+        lab.cluster.run_for(FAILURE_TIMEOUT * 2);
+        lab.cluster.act(Action::Start(host));
+        lab.forms(vec![0, 1, 2]);
+    }
+    lab.judge();
+}
+
+#[test]
+fn any_daemon_that_has_a_missing_message_repairs_it() {
+    let mut lab = OrderLab::formed(4);
+    // Two hear the message, then its origin is gone for a while, though not given up.
+    lab.cluster.act(Action::Link(0, 3, false));
+    lab.submit(0, Service::Agreed);
+    lab.delivers(&[0, 1, 2], 1, millis(5));
+    lab.cluster.act(Action::Heal);
+    lab.cluster.act(Action::Pause(0, FAILURE_TIMEOUT / 2));
+    lab.delivers(&[3], 1, FAILURE_TIMEOUT / 3);
+    lab.judge();
+}
+
+#[test]
+fn an_agreed_message_takes_one_rotation_and_a_safe_one_no_further() {
+    // 20 to 30 us a hop, and no rest: each daemon has something to send all the time.
+    let mut lab = OrderLab::formed(4);
+    lab.submit(1, Service::Agreed);
+    let agreed = lab.delivers(&[0, 1, 2, 3], 1, millis(5));
+    lab.cluster.run_for(millis(50));
+    lab.submit(1, Service::Safe);
+    let safe = lab.delivers(&[0, 1, 2, 3], 2, millis(5));
+    // Not after two further rotations of four hops, as by the book.
+    assert!(safe < agreed + Duration::from_micros(4 * 30), "{agreed:?} and {safe:?}");
+    lab.judge();
+}
+
+/// The configurations of the daemon on `host`, transitional ones with a T before them.
+fn configurations(lab: &OrderLab, host: usize) -> Vec<String> {
+    let list = |members: &[DaemonId]| {
+        members.iter().map(|daemon| daemon.get().to_string()).collect::<Vec<_>>().join(",")
+    };
+    let told = lab.events(host).filter_map(|event| match event {
+        DaemonEvent::Regular { members, .. } => Some(list(members)),
+        DaemonEvent::Transitional { members } => Some(format!("T {}", list(members))),
+        _ => None,
+    });
+    told.collect()
+}
+
+#[test]
+fn q_and_r_lose_p_and_meet_s_and_t() {
+    // The figure of the paper on extended virtual synchrony: p, q, r are together, and s, t.
+    let mut lab = OrderLab::starting(5, tuning(FAILURE_TIMEOUT));
+    lab.cluster.act(Action::Partition(vec![0, 0, 0, 1, 1]));
+    lab.forms(vec![0, 1, 2]);
+    lab.forms(vec![3, 4]);
+    lab.load();
+    lab.cluster.run_for(millis(30));
+    lab.cluster.act(Action::Partition(vec![0, 1, 1, 1, 1]));
+    lab.forms(vec![1, 2, 3, 4]);
+    lab.forms(vec![0]);
+    let last = |host: usize| {
+        let all = configurations(&lab, host);
+        all[all.len() - 3..].join(" | ")
+    };
+    assert_eq!(last(0), "1,2,3 | T 1 | 1");
+    for host in [1, 2] {
+        let told = last(host);
+        // They may have met before or after they missed p.
+        assert!(told.ends_with("T 2,3 | 2,3,4,5"), "{told}");
+    }
+    for host in [3, 4] {
+        assert_eq!(last(host), "4,5 | T 4,5 | 2,3,4,5");
+    }
+    lab.cluster.act(Action::Heal);
+    lab.judge();
+}
+
+#[test]
+fn a_safe_message_that_the_lost_daemon_may_lack_comes_behind_the_signal() {
+    let mut lab = OrderLab::formed(3);
+    // d3 hears nothing any more; whether it has the message nobody will know.
+    lab.cluster.act(Action::Partition(vec![0, 0, 1]));
+    lab.submit(0, Service::Safe);
+    lab.forms(vec![0, 1]);
+    for host in [0, 1] {
+        let events: Vec<_> = lab.events(host).collect();
+        let signal =
+            events.iter().rposition(|e| matches!(e, DaemonEvent::Transitional { .. })).unwrap();
+        let message = events.iter().position(|e| matches!(e, DaemonEvent::Deliver { .. })).unwrap();
+        assert!(signal < message);
+    }
+    lab.cluster.act(Action::Heal);
+    lab.judge();
+}
+
+#[test]
+fn what_nobody_who_moves_on_has_is_lost_with_its_daemon() {
+    let mut lab = OrderLab::formed(3);
+    // d1 places two messages; the others hear the second one alone, and d1 is gone.
+    lab.cluster.act(Action::Weather(Weather { drop_multicast: 1_000, ..Weather::FAIR }));
+    lab.submit(0, Service::Agreed);
+    lab.cluster.run_for(Duration::from_micros(200));
+    lab.cluster.act(Action::Crash(0));
+    lab.cluster.act(Action::Weather(Weather::FAIR));
+    lab.forms(vec![1, 2]);
+    lab.submit(1, Service::Agreed);
+    lab.delivers(&[1, 2], 1, millis(50));
+    lab.cluster.run_for(millis(100));
+    assert_eq!([1, 2].map(|host| lab.delivered(host)), [1, 1]);
+    lab.judge();
+}
+
+#[test]
+fn as_many_daemons_as_there_may_be_form_one_ring() {
+    let daemons = cases(24, DAEMONS_MAX as u64) as usize;
+    let mut lab = OrderLab::starting(daemons, tuning(FAILURE_TIMEOUT * 3));
+    lab.forms((0..daemons).collect());
+    lab.judge();
+}
