@@ -171,6 +171,8 @@ impl SharedIncoming {
             self.release()?;
         }
         if !self.reader.begin().map_err(corrupt)? {
+            // All is read, so the daemon can have all of the queue: it may need it for one message.
+            self.release()?;
             return Ok(None);
         }
         if std::mem::take(&mut self.declared) {
@@ -188,8 +190,6 @@ impl SharedIncoming {
     /// Tells the daemon to ring for what comes, and looks once more.
     #[cold]
     fn fill_or_declare(&mut self) -> io::Result<usize> {
-        // All is read, so that the daemon can have all of the queue.
-        self.release()?;
         loop {
             if !std::mem::replace(&mut self.declared, true) {
                 self.reader.prepare_sleep();

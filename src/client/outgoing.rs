@@ -9,7 +9,7 @@ use crate::mem::StreamWriter;
 use super::socket::{Block, Socket, corrupt};
 
 /// Publications without a bell after which the socket is asked whether the daemon is still there.
-const SOCKET_STRIDE: u32 = 256;
+const SOCKET_STRIDE: u32 = 512;
 
 /// Bells after which a socket that still takes more is believed never to be full.
 const LEAN_MAX: usize = 64;
@@ -154,12 +154,15 @@ impl SharedOutgoing {
     #[inline]
     fn publish(&mut self) -> io::Result<()> {
         self.unasked += 1;
-        if self.writer.publish() || self.unasked >= SOCKET_STRIDE {
+        if self.writer.publish() {
             self.unasked = 0;
-            // Or one byte too many, from time to time: it tells whether the daemon is there.
-            self.socket.ring()?;
+            return self.socket.ring();
         }
-        Ok(())
+        if self.unasked < SOCKET_STRIDE {
+            return Ok(());
+        }
+        self.unasked = 0;
+        if self.socket.is_hung_up()? { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
     }
 
     /// Rings until the socket takes no more: it is writable again when the daemon has listened, and

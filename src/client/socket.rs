@@ -69,6 +69,11 @@ impl Socket {
         self.wait(PollFlags::OUT, deadline)
     }
 
+    /// Whether the other side has closed.
+    pub(super) fn is_hung_up(&self) -> io::Result<bool> {
+        self.wait(PollFlags::empty(), Some(Instant::now()))
+    }
+
     fn wait(&self, events: PollFlags, deadline: Option<Instant>) -> io::Result<bool> {
         let ready = retry(|| {
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use crate::base::limits::{CHANNEL_READ_BYTES, SHARED_QUEUE_BYTES_MAX, SHARED_QUEUE_BYTES_MIN};
 use crate::base::{Instant, SessionId};
+use crate::mem::pool::Slice;
 use crate::mem::stream::{Corrupt, StreamReader, StreamWriter, daemon_ends};
 use crate::mem::{QueueSizes, Region};
+use crate::session::Transmit;
 use crate::sys::driver::{Driver, StreamKey};
 use crate::sys::memfd::Memfd;
 use crate::sys::socket::Stream;
@@ -231,27 +233,34 @@ impl Channels {
         self.channels.get(id.slot()).is_some_and(Option::is_some)
     }
 
-    /// Writes frames into a session's delivery queue and rings if it sleeps. How many bytes it
-    /// took; with none, [`Found::Room`] will tell when there is room.
-    pub(super) fn send<'f>(
+    /// Writes what a session is to be told into its delivery queue, and rings if it sleeps. How many
+    /// bytes the queue took; with none, [`Found::Room`] will tell when there is room.
+    pub(super) fn send(
         &mut self,
-        id: SessionId,
-        frames: impl Iterator<Item = &'f [u8]>,
+        transmit: &Transmit<'_, Slice>,
         driver: &mut Driver,
     ) -> Result<usize, Corrupt> {
+        let id = transmit.session;
         let Some(channel) = self.get(id) else { return Ok(0) };
         let State::Open(ends) = &mut channel.state else { return Ok(0) };
         let writer = &mut ends.1;
+        // A run is not cut where it fits into one record, so that its frames can be lent as they
+        // lie.
+        let run_max = writer.record_bytes_max();
         let mut written = 0;
-        for frame in frames {
-            // A frame that fits into one record is not cut, so that it can be lent as it lies.
-            let some = if frame.len() <= writer.record_bytes_max() {
-                if writer.write(frame)? { frame.len() } else { 0 }
-            } else {
-                writer.write_some(frame)?
+        for run in transmit.runs(run_max) {
+            let some = match run.len() {
+                len if len > run_max => writer.write_some(run)?,
+                len => {
+                    if writer.write(run)? {
+                        len
+                    } else {
+                        0
+                    }
+                }
             };
             written += some;
-            if some < frame.len() {
+            if some < run.len() {
                 break;
             }
         }

@@ -22,6 +22,10 @@ pub(super) enum Plan {
 /// Looks between two clock reads while watching; also how often other threads get the processor.
 const LOOKS: u32 = 32;
 
+/// Rounds of looks for each time that a core which never sleeps gives others the processor: it is
+/// meant to have one of its own, and each time costs as much as a message.
+const ROUNDS_OF_SPIN: u32 = 64;
+
 /// The idle strategy of one core.
 pub(super) struct Idle {
     strategy: config::Idle,
@@ -54,7 +58,8 @@ impl Idle {
 
     /// Watches until `ready`, or until `end`.
     pub(super) fn watch(&self, clock: &Clock, end: Instant, mut ready: impl FnMut() -> bool) {
-        loop {
+        let rounds = if self.strategy == config::Idle::Spin { ROUNDS_OF_SPIN } else { 1 };
+        for round in 1_u32.. {
             for _ in 0..LOOKS {
                 if ready() {
                     return;
@@ -65,7 +70,9 @@ impl Idle {
                 return;
             }
             // On a host with few processors the one that we wait for may need this one.
-            yield_now();
+            if round.is_multiple_of(rounds) {
+                yield_now();
+            }
         }
     }
 }

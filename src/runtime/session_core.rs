@@ -207,7 +207,7 @@ impl SessionCore {
             work += 1;
             let id = transmit.session;
             if self.channels.has(id) {
-                match self.channels.send(id, transmit.frames(), driver) {
+                match self.channels.send(&transmit, driver) {
                     Ok(0) => {}
                     Ok(bytes) => self.sessions.handle_sent(id, bytes),
                     Err(Corrupt) => self.sessions.handle_corrupt(id),

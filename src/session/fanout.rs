@@ -84,22 +84,25 @@ impl<B: Buffer> Outbox<B> {
         self.pieces.iter().map(|piece| &piece.bytes)
     }
 
-    /// The same bytes, cut where frames end.
-    pub(crate) fn frames(&self) -> impl Iterator<Item = &[u8]> {
+    /// The same bytes in runs of whole frames, or what is left of one: pieces of up to `run_max`
+    /// bytes as they are, longer ones frame by frame.
+    pub(crate) fn runs(&self, run_max: usize) -> impl Iterator<Item = &[u8]> {
         let mut first_left = Some(self.first_left);
         self.pieces.iter().flat_map(move |piece| {
             let mut rest = piece.bytes.as_ref();
             let mut messages = piece.messages;
             let mut first_left = first_left.take();
             std::iter::from_fn(move || {
-                if rest.is_empty() {
-                    return None;
-                }
-                let len = first_left.take().unwrap_or_else(|| first_frame_len(rest, messages));
-                let (frame, behind) = rest.split_at(len);
-                rest = behind;
+                let len = match rest.len() {
+                    0 => return None,
+                    short if short <= run_max => short,
+                    _ => first_left.unwrap_or_else(|| first_frame_len(rest, messages)),
+                };
+                first_left = None;
                 messages = messages.saturating_sub(1);
-                Some(frame)
+                let run;
+                (run, rest) = rest.split_at(len);
+                Some(run)
             })
         })
     }
@@ -201,6 +204,8 @@ mod tests {
             outbox.push_frame(&Dense(frame(data)));
         }
         assert_eq!((outbox.pieces().count(), outbox.messages(), outbox.bytes()), (1, 3, 174));
+        let runs = |run_max| outbox.runs(run_max).map(<[u8]>::len).collect::<Vec<_>>();
+        assert_eq!((runs(174), runs(173), runs(0)), (vec![174], vec![48, 126], vec![48, 58, 68]));
         outbox.consume(47);
         assert_eq!(outbox.messages(), 3);
         outbox.consume(1);
@@ -227,10 +232,10 @@ mod tests {
                 let sent = step.min(bytes);
                 outbox.consume(sent);
                 bytes -= sent;
-                let frames: Vec<_> = outbox.frames().map(<[u8]>::len).collect();
-                assert_eq!(frames.iter().sum::<usize>(), bytes);
+                let runs: Vec<_> = outbox.runs(0).map(<[u8]>::len).collect();
+                assert_eq!(runs.iter().sum::<usize>(), bytes);
                 let begun = [245, 197, 49, 0].into_iter().filter(|&end| end < bytes).count();
-                assert_eq!(frames.len(), begun, "{bytes} of 249 left");
+                assert_eq!(runs.len(), begun, "{bytes} of 249 left");
                 assert_eq!(outbox.bytes(), bytes);
                 let starts = [245, 197, 49, 0];
                 let whole = starts.iter().filter(|&&end| end < bytes).count();

@@ -89,10 +89,11 @@ impl<'a, B: Buffer> Transmit<'a, B> {
         self.outbox.pieces().take(SEND_PIECES_MAX)
     }
 
-    /// The same bytes frame by frame, without end: first what is left of one that is partly
-    /// written. Bytes of the handshake come as they were stored.
-    pub fn frames(&self) -> impl Iterator<Item = &'a [u8]> + use<'a, B> {
-        self.outbox.frames()
+    /// The same bytes, all of them, in runs of whole frames: what lies together as one run up to
+    /// `run_max` bytes, else each frame by itself. The first may be the rest of a frame; bytes of
+    /// the handshake come as they were stored.
+    pub fn runs(&self, run_max: usize) -> impl Iterator<Item = &'a [u8]> + use<'a, B> {
+        self.outbox.runs(run_max)
     }
 }
 

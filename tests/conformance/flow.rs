@@ -76,6 +76,25 @@ fn event_loop_with_one_thread_sends_and_receives_more_than_all_queues_hold() {
 }
 
 #[test]
+fn receiver_gives_all_room_back_however_it_waits() {
+    everywhere(
+        |setup| setup,
+        |place| {
+            let mut session = place.member("alice", "g");
+            for wait in crate::waits() {
+                session.inbox().set_wait(wait);
+                // A long one may need a whole queue of the default size, as it must not go around
+                // its end; the short ones are too little to be given back at once.
+                for len in [60_000, 130_000, 60_000, 110_000].repeat(10) {
+                    session.multicast(Service::Agreed, &["g"], 0, &pattern(len, len)).unwrap();
+                    assert!(next_data(&mut session) == pattern(len, len), "{place}: {len}");
+                }
+            }
+        },
+    );
+}
+
+#[test]
 fn receiver_that_never_reads_is_dropped_and_harms_nobody() {
     everywhere(
         |setup| {

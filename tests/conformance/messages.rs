@@ -21,6 +21,7 @@ fn message_of_any_length_arrives_as_it_was_sent() {
         |place| {
             let mut session = place.member("alice", "g");
             for round in 0..3 {
+                session.inbox().set_wait(waits()[round]);
                 for (number, len) in LENGTHS.into_iter().enumerate() {
                     let sent = pattern(number + round, len);
                     let mut outbox = |multicast: &Multicast| match round {
@@ -131,8 +132,8 @@ fn ping_pong_works_however_the_sides_wait() {
         everywhere(
             |setup| setup.idle(idle),
             |place| {
-                for wait in waits() {
-                    let mut session = place.member("alice", "g");
+                for (wait, name) in waits().into_iter().zip(["alice", "bob", "carol"]) {
+                    let mut session = place.member(name, "g");
                     session.inbox().set_wait(wait);
                     for number in 0..50_u32 {
                         let data = number.to_le_bytes();
@@ -142,7 +143,9 @@ fn ping_pong_works_however_the_sides_wait() {
                             Event::Message(message) if message.data() == data
                         ));
                     }
-                    session.disconnect().unwrap();
+                    // Else the next one's view would come in between.
+                    session.leave("g").unwrap();
+                    assert!(matches!(session.receive().unwrap(), Event::SelfLeave { .. }));
                 }
             },
         );
