@@ -233,8 +233,8 @@ impl Channels {
         self.channels.get(id.slot()).is_some_and(Option::is_some)
     }
 
-    /// Writes what a session is to be told into its delivery queue, and rings if it sleeps. How many
-    /// bytes the queue took; with none, [`Found::Room`] will tell when there is room.
+    /// Writes what a session is to be told into its delivery queue, and rings if it sleeps. How
+    /// many bytes the queue took; with none, [`Found::Room`] will tell when there is room.
     pub(super) fn send(
         &mut self,
         transmit: &Transmit<'_, Slice>,

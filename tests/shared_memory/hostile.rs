@@ -105,7 +105,7 @@ fn scribblers_over_every_byte_harm_nobody() {
                 let value = match random.below(4) {
                     0 => random.next(),
                     1 => random.next() % 4096,
-                    2 => (1 + random.next() % 2) << 32 | random.next() % 20_000,
+                    2 => ((1 + random.next() % 2) << 32) | (random.next() % 20_000),
                     _ => 0,
                 };
                 raw.scribble(8 * word, value);
