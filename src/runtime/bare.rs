@@ -121,11 +121,11 @@ impl Bare {
     fn turn(&mut self) -> io::Result<()> {
         let now = Clock.read();
         let mut work = self.take_events(now);
+        work += self.submit(now);
         if self.order.poll_timeout().is_some_and(|at| at <= now) {
             self.order.handle_timeout(now, &mut self.pool);
         }
         self.deliver();
-        work += self.submit(now);
         let order = &mut self.order;
         work += self.network.transmit(&mut self.driver, || order.poll_transmit());
         self.wait(now, work)
@@ -153,7 +153,6 @@ impl Bare {
             }
             submitted += 1;
         }
-        self.deliver();
         submitted
     }
 

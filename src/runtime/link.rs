@@ -17,8 +17,12 @@ pub(super) trait Link {
     /// Work begins; the driver is open.
     fn open(&mut self, driver: &mut Driver);
 
-    /// A turn begins: what is due by now is done.
+    /// A turn begins.
     fn begin_turn(&mut self, now: Instant);
+
+    /// Does what is due by now. Behind all input of the turn: what came in time counts, and
+    /// messages that came together leave together.
+    fn fire_timers(&mut self);
 
     /// Looks whether the daemon is to go over to another cluster.
     fn look(&mut self, shared: &Shared);
@@ -109,6 +113,9 @@ impl Link for Local {
 
     fn begin_turn(&mut self, now: Instant) {
         self.ring.begin_turn(now);
+    }
+
+    fn fire_timers(&mut self) {
         self.ring.fire_timers();
     }
 
@@ -219,6 +226,8 @@ impl Link for Remote {
     fn open(&mut self, _driver: &mut Driver) {}
 
     fn begin_turn(&mut self, _now: Instant) {}
+
+    fn fire_timers(&mut self) {}
 
     fn look(&mut self, _shared: &Shared) {}
 

@@ -68,13 +68,15 @@ impl RingThread {
 
     fn turn(&mut self, now: Instant) -> usize {
         self.ring.begin_turn(now);
-        self.ring.fire_timers();
         let mut work = self.take_events();
         self.ring.retry();
         self.deliver();
         for core in 0..self.ports.len() {
             work += self.take_requests(core);
         }
+        // Behind all input: what came in time counts, and messages that came together leave so.
+        self.ring.fire_timers();
+        self.deliver();
         work += self.ring.transmit(&mut self.driver);
         for port in &mut self.ports {
             if port.port.lane.flush() {

@@ -56,6 +56,7 @@ impl<L: Link> SessionThread<L> {
         self.link.begin_turn(now);
         let mut work = self.take_events() + self.take_shared();
         work += self.link.exchange(&mut self.core);
+        self.link.fire_timers();
         self.core.fire_timers();
         work += self.link.exchange(&mut self.core);
         work += self.link.transmit(&mut self.driver);
