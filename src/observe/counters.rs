@@ -42,6 +42,8 @@ pub const NAMES: [(Counter, &str); Counter::COUNT] = [
     (Counter::PacketsDropped, "packets_dropped"),
     (Counter::PacketsUnsent, "packets_unsent"),
     (Counter::PacketsForeign, "packets_foreign"),
+    (Counter::IdentitiesSent, "identities_sent"),
+    (Counter::IdentitiesReceived, "identities_received"),
     (Counter::PacketsStale, "packets_stale"),
     (Counter::TokenVisits, "token_visits"),
     (Counter::TokensRepeated, "tokens_repeated"),

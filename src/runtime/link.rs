@@ -63,7 +63,7 @@ pub(super) trait Link {
     fn poll_event(&mut self) -> Option<Event>;
 
     /// What the parts behind it have counted.
-    fn tallies(&self) -> [&Tally; 4];
+    fn tallies(&self) -> [&Tally; 5];
 }
 
 /// The ring core is in this thread: nothing hops.
@@ -182,9 +182,9 @@ impl Link for Local {
         self.ring.poll_event()
     }
 
-    fn tallies(&self) -> [&Tally; 4] {
-        let [groups, order, network] = self.ring.tallies();
-        [groups, order, network, self.acceptor.tally()]
+    fn tallies(&self) -> [&Tally; 5] {
+        let [groups, order, network, strangers] = self.ring.tallies();
+        [groups, order, network, strangers, self.acceptor.tally()]
     }
 }
 
@@ -296,9 +296,9 @@ impl Link for Remote {
         None
     }
 
-    fn tallies(&self) -> [&Tally; 4] {
+    fn tallies(&self) -> [&Tally; 5] {
         // The ring core publishes its own.
         const NOTHING: &Tally = &Tally::new();
-        [NOTHING; 4]
+        [NOTHING; 5]
     }
 }

@@ -17,6 +17,7 @@ mod session_core;
 mod session_thread;
 mod shared;
 mod start;
+mod strangers;
 
 use std::io;
 use std::net::SocketAddr;

@@ -3,8 +3,9 @@
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
-use crate::base::{Buffer, Counter, DaemonId, DaemonName, Store, Tally};
-use crate::config::{Cluster, ClusterDaemon};
+use super::strangers::Strangers;
+use crate::base::{Buffer, Counter, DaemonId, DaemonName, Event, Instant, Rank, Store, Tally};
+use crate::config::{Cluster, ClusterDaemon, Identity};
 use crate::mem::pool::{Pool, Slice};
 use crate::protocol::output::{Channel, To, Transmit};
 use crate::sys::datagram::{
@@ -34,6 +35,10 @@ pub(super) struct Plan {
     pub(super) hops: u32,
     /// Room for packets that were not yet taken, for each socket.
     pub(super) receive_bytes: usize,
+    /// What the cluster is.
+    identity: Identity,
+    /// This daemon's place in it.
+    rank: Rank,
 }
 
 /// Sockets that are open and not yet with a driver.
@@ -53,6 +58,7 @@ impl Plan {
             token: cluster.token(daemon),
         };
         let own = cluster.daemon(me)?;
+        let index = cluster.daemons.iter().position(|daemon| daemon.name == me)?;
         let segment = cluster.segment(own);
         let others = || cluster.daemons.iter().filter(|daemon| daemon.name != me);
         // One packet for the own segment if it has a group; multicasts do not reach the others.
@@ -65,7 +71,15 @@ impl Plan {
             everybody: everybody.collect(),
             hops: segment.hops,
             receive_bytes: cluster.receive_bytes,
+            identity: cluster.identity(),
+            rank: Rank::new(index)?,
         })
+    }
+
+    fn strangers(&self) -> Strangers<Slice> {
+        let known = self.others.iter().flat_map(|place| [place.data, place.token]).collect();
+        let own = vec![self.me.data, self.me.token];
+        Strangers::new(self.identity.clone(), self.rank, own, known)
     }
 }
 
@@ -104,6 +118,7 @@ pub(super) struct Network {
     daemons: Vec<Known>,
     everybody: Vec<Destination>,
     train: Vec<Slice>,
+    strangers: Strangers<Slice>,
     tally: Tally,
 }
 
@@ -135,6 +150,7 @@ impl Network {
             daemons: Vec::new(),
             everybody: Vec::new(),
             train: Vec::with_capacity(TRAIN_PACKETS_MAX),
+            strangers: plan.strangers(),
             tally: Tally::new(),
         };
         this.set_daemons(&plan);
@@ -149,30 +165,40 @@ impl Network {
             data: place.data.into(),
             token: place.token.into(),
         };
+        self.strangers.replace(plan.strangers());
         self.daemons = plan.others.iter().map(known).collect();
         self.everybody = plan.everybody.iter().map(|&address| address.into()).collect();
     }
 
-    pub(super) fn tally(&self) -> &Tally {
-        &self.tally
+    pub(super) fn tallies(&self) -> [&Tally; 2] {
+        [&self.tally, self.strangers.tally()]
+    }
+
+    /// The next thing to tell the operator.
+    pub(super) fn poll_event(&mut self) -> Option<Event> {
+        self.strangers.poll_event()
     }
 
     /// Takes what has arrived.
     pub(super) fn receive(
         &mut self,
+        now: Instant,
         event: DatagramEvent<'_>,
         pool: &mut Pool,
         mut take: impl FnMut(Arrival, &mut Pool),
     ) {
         match event {
-            DatagramEvent::Received { bytes, segment, dropped } => {
+            DatagramEvent::Received { bytes, segment, dropped, from } => {
                 self.tally.add(Counter::PacketsDropped, u64::from(dropped));
                 let Some(batch) = pool.copy(bytes) else {
                     // As good as lost: what matters is repeated.
                     self.tally.count(Counter::PoolExhausted);
                     return;
                 };
-                split(batch, segment, |packet| take(Arrival::Packet(packet), pool));
+                split(batch, segment, |packet| {
+                    self.strangers.hear(now, from, &packet, pool);
+                    take(Arrival::Packet(packet), pool);
+                });
             }
             DatagramEvent::Refused { to } => {
                 let at = |known: &&Known| known.place.contains(&to);
@@ -203,6 +229,12 @@ impl Network {
             self.train.push(bytes);
         }
         self.send(driver, route);
+        while let Some((to, packet)) = self.strangers.poll_answer() {
+            let sent = driver.send_datagrams(self.data, &to.into(), &[IoSlice::new(&packet)]);
+            if let Err(error) = sent {
+                lost(&error, &mut self.tally, 1);
+            }
+        }
         sent
     }
 

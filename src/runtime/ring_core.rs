@@ -91,7 +91,7 @@ impl RingCore {
     pub(super) fn receive(&mut self, event: DatagramEvent<'_>) {
         let Some(network) = &mut self.network else { return };
         let (protocol, now) = (&mut self.protocol, self.now);
-        network.receive(event, &mut self.pool, |arrival, pool| match arrival {
+        network.receive(now, event, &mut self.pool, |arrival, pool| match arrival {
             Arrival::Packet(packet) => protocol.handle_packet(now, &packet, pool),
             Arrival::Refusal(daemon) => protocol.handle_unreachable(now, daemon, pool),
         });
@@ -161,12 +161,14 @@ impl RingCore {
     }
 
     pub(super) fn poll_event(&mut self) -> Option<Event> {
-        self.protocol.poll_event()
+        let of_network = self.network.as_mut().and_then(Network::poll_event);
+        of_network.or_else(|| self.protocol.poll_event())
     }
 
-    pub(super) fn tallies(&self) -> [&Tally; 3] {
+    pub(super) fn tallies(&self) -> [&Tally; 4] {
         const NOTHING: &Tally = &Tally::new();
         let [groups, order] = self.protocol.tallies();
-        [groups, order, self.network.as_ref().map_or(NOTHING, Network::tally)]
+        let network = self.network.as_ref().map_or([NOTHING; 2], Network::tallies);
+        [groups, order, network[0], network[1]]
     }
 }

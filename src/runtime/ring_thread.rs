@@ -194,9 +194,10 @@ impl RingThread {
         }
         if work > 0 {
             self.tally.count(Counter::TurnsBusy);
-            let [groups, order, network] = self.ring.tallies();
+            let [groups, order, network, strangers] = self.ring.tallies();
             let acceptor = self.acceptor.tally();
-            self.counters.publish(&[&self.tally, groups, order, network, acceptor]);
+            let all = [&self.tally, groups, order, network, strangers, acceptor];
+            self.counters.publish(&all);
         }
     }
 }

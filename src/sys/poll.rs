@@ -272,8 +272,8 @@ impl PollDriver {
             Arrived::Nothing => {}
             Arrived::Datagrams(key, received) => {
                 let dropped = self.datagrams.newly_dropped(key, &received);
-                let (bytes, segment) = (self.arrivals.bytes(&received), received.segment);
-                return Some(DatagramEvent::Received { bytes, segment, dropped }.at(key));
+                let bytes = self.arrivals.bytes(&received);
+                return Some(DatagramEvent::received(&received, bytes, dropped).at(key));
             }
             Arrived::Failed(key, error) => return Some(DatagramEvent::Failed { error }.at(key)),
         }

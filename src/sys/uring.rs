@@ -313,8 +313,7 @@ impl UringDriver {
                         let dropped = self.datagrams.newly_dropped(key, &received);
                         let message = self.kernel.received(self.lent.insert(filled));
                         let bytes = &message[message.len() - received.bytes..];
-                        let segment = received.segment;
-                        return Some(DatagramEvent::Received { bytes, segment, dropped }.at(key));
+                        return Some(DatagramEvent::received(&received, bytes, dropped).at(key));
                     }
                     Arrived::Failed(key, error) => Some(DatagramEvent::Failed { error }.at(key)),
                     Arrived::Nothing => None,

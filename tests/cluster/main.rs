@@ -8,6 +8,7 @@ mod support;
 
 mod crew;
 mod faults;
+mod files;
 mod lab;
 mod loss;
 mod program;
