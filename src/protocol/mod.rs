@@ -74,7 +74,8 @@ impl Setup {
         index.and_then(Rank::new).expect("a daemon is in its own cluster")
     }
 
-    fn order(&self) -> options::Setup {
+    /// What the ordering core must know of it.
+    pub(crate) fn order(&self) -> options::Setup {
         options::Setup {
             me: self.me,
             daemons: self.daemons.iter().map(|daemon| daemon.id).collect(),

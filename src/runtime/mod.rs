@@ -5,6 +5,7 @@
 //! core, and the others are session cores.
 
 mod acceptor;
+pub mod bare;
 mod channels;
 mod doorbell;
 mod idle;

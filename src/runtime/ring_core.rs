@@ -26,7 +26,7 @@ pub(super) struct RingCore {
 }
 
 /// What the protocol layer must know of a cluster.
-fn setup(cluster: &Cluster, me: DaemonName) -> Setup {
+pub(super) fn setup(cluster: &Cluster, me: DaemonName) -> Setup {
     let own = cluster.daemon(me).map_or_else(|| DaemonId::from_name(me.as_str()), |me| me.id);
     let daemons = match &cluster.daemons[..] {
         [] => vec![Daemon { id: own, name: me }],

@@ -75,7 +75,7 @@ fn listen(config: &Config) -> Result<Vec<(Listener, Transport)>, ListenError> {
 }
 
 /// Opens the sockets for other daemons, if there are any, with the same patience.
-fn open_sockets(config: &Config) -> Result<Option<Sockets>, DatagramError> {
+pub(super) fn open_sockets(config: &Config) -> Result<Option<Sockets>, DatagramError> {
     let Some(plan) = Plan::new(&config.cluster, config.daemon) else { return Ok(None) };
     let deadline = Clock.read() + LISTEN_PATIENCE;
     loop {
@@ -263,7 +263,7 @@ fn terminate() {
     }
 }
 
-fn open_driver(core: usize, config: &Config) -> Result<Driver, StartError> {
+pub(super) fn open_driver(core: usize, config: &Config) -> Result<Driver, StartError> {
     if let Some(&cpu) = config.cores.pin.get(core) {
         cpu::pin(cpu).map_err(|error| StartError::Thread { core, error })?;
     }
@@ -294,7 +294,7 @@ fn teller(config: &Config) -> Teller {
     Teller::new(config.cluster.daemons.iter().map(|daemon| (daemon.id, daemon.name)).collect())
 }
 
-fn pool(config: &Config) -> Pool {
+pub(super) fn pool(config: &Config) -> Pool {
     Pool::new(PoolOptions { bytes_max: config.memory.pool_bytes_max })
 }
 

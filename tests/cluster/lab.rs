@@ -109,6 +109,14 @@ impl Lab {
         assert!(output.status.success(), "lab {}: {told}", words.join(" "));
     }
 
+    /// A program to run on a host.
+    #[allow(dead_code, reason = "of the tests that share this file not all need it")]
+    pub(crate) fn command(&self, host: &str, program: &Path) -> Command {
+        let mut command = script(&self.name);
+        command.args(["exec", host]).arg(program);
+        command
+    }
+
     pub(crate) fn hosts(&self) -> &[String] {
         &self.hosts
     }

@@ -138,13 +138,13 @@ pub(super) enum Fault {
 impl Fault {
     /// All of them, each with a seed that shows it.
     pub(super) const ALL: [(Self, u64); 7] = [
-        (Self::SafeTooEarly, 12),
-        (Self::NothingAgain, 4),
-        (Self::SignalTooEarly, 4),
-        (Self::AruRaised, 8),
-        (Self::DoneTooEarly, 5),
+        (Self::SafeTooEarly, 25),
+        (Self::NothingAgain, 28),
+        (Self::SignalTooEarly, 8),
+        (Self::AruRaised, 6),
+        (Self::DoneTooEarly, 74),
         (Self::TokenTwice, 2),
-        (Self::NumberStays, 1),
+        (Self::NumberStays, 3),
     ];
 }
 
