@@ -136,7 +136,7 @@ impl Bare {
             let Some(event) = self.driver.next_event() else { return taken };
             let Event::Datagrams { event, .. } = event else { continue };
             let order = &mut self.order;
-            self.network.receive(event, &mut self.pool, |arrival, pool| match arrival {
+            self.network.receive(now, event, &mut self.pool, |arrival, pool| match arrival {
                 Arrival::Packet(packet) => order.handle_packet(now, &packet, pool),
                 Arrival::Refusal(daemon) => order.handle_unreachable(now, daemon, pool),
             });
