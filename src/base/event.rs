@@ -60,6 +60,8 @@ pub enum Counter {
     PacketsRepaired,
     /// Packets that this daemon asked others to repeat.
     RepairsRequested,
+    /// Packets of the order from other segments that this daemon sent on in its own.
+    PacketsRelayed,
     /// Packets that the kernel dropped because a socket had no room for them.
     PacketsDropped,
     /// Packets that the kernel did not take.
@@ -126,6 +128,7 @@ impl Counter {
         Self::PacketsDuplicate,
         Self::PacketsRepaired,
         Self::RepairsRequested,
+        Self::PacketsRelayed,
         Self::PacketsDropped,
         Self::PacketsUnsent,
         Self::PacketsForeign,

@@ -39,6 +39,7 @@ pub const NAMES: [(Counter, &str); Counter::COUNT] = [
     (Counter::PacketsDuplicate, "packets_duplicate"),
     (Counter::PacketsRepaired, "packets_repaired"),
     (Counter::RepairsRequested, "repairs_requested"),
+    (Counter::PacketsRelayed, "packets_relayed"),
     (Counter::PacketsDropped, "packets_dropped"),
     (Counter::PacketsUnsent, "packets_unsent"),
     (Counter::PacketsForeign, "packets_foreign"),

@@ -10,7 +10,7 @@ use crate::base::limits::ITEMS_PER_TURN;
 use crate::base::{Event, Instant, Tally};
 use crate::protocol::Delivery;
 use crate::session::Hold;
-use crate::sys::driver::{self, DatagramEvent, Driver};
+use crate::sys::driver::{self, DatagramEvent, DatagramKey, Driver};
 
 /// A session core's way to the ring core.
 pub(super) trait Link {
@@ -33,7 +33,7 @@ pub(super) trait Link {
     fn handle_event(&mut self, event: driver::Event<'_>, core: &mut SessionCore);
 
     /// Something happened to a datagram socket.
-    fn receive(&mut self, event: DatagramEvent<'_>);
+    fn receive(&mut self, socket: DatagramKey, event: DatagramEvent<'_>);
 
     /// Sends what there is for other daemons. Returns how much.
     fn transmit(&mut self, driver: &mut Driver) -> usize;
@@ -147,8 +147,8 @@ impl Link for Local {
         }
     }
 
-    fn receive(&mut self, event: DatagramEvent<'_>) {
-        self.ring.receive(event);
+    fn receive(&mut self, socket: DatagramKey, event: DatagramEvent<'_>) {
+        self.ring.receive(socket, event);
     }
 
     fn transmit(&mut self, driver: &mut Driver) -> usize {
@@ -255,7 +255,7 @@ impl Link for Remote {
         }
     }
 
-    fn receive(&mut self, _event: DatagramEvent<'_>) {}
+    fn receive(&mut self, _socket: DatagramKey, _event: DatagramEvent<'_>) {}
 
     fn transmit(&mut self, _driver: &mut Driver) -> usize {
         0

@@ -14,6 +14,7 @@ mod network;
 mod port;
 mod ring_core;
 mod ring_thread;
+mod routes;
 mod session_core;
 mod session_thread;
 mod shared;

@@ -10,7 +10,7 @@ use crate::protocol::options::Options;
 use crate::protocol::{Daemon, Delivery, Protocol, Setup};
 use crate::session::Submission;
 use crate::sys::clock::Clock;
-use crate::sys::driver::{DatagramEvent, Driver};
+use crate::sys::driver::{DatagramEvent, DatagramKey, Driver};
 
 /// The protocol layer of the daemon with its buffer pool.
 pub(super) struct RingCore {
@@ -88,10 +88,10 @@ impl RingCore {
     }
 
     /// Takes what has come from other daemons.
-    pub(super) fn receive(&mut self, event: DatagramEvent<'_>) {
+    pub(super) fn receive(&mut self, socket: DatagramKey, event: DatagramEvent<'_>) {
         let Some(network) = &mut self.network else { return };
         let (protocol, now) = (&mut self.protocol, self.now);
-        network.receive(now, event, &mut self.pool, |arrival, pool| match arrival {
+        network.receive(now, socket, event, &mut self.pool, |arrival, pool| match arrival {
             Arrival::Packet(packet) => protocol.handle_packet(now, &packet, pool),
             Arrival::Refusal(daemon) => protocol.handle_unreachable(now, daemon, pool),
         });
@@ -101,6 +101,9 @@ impl RingCore {
     pub(super) fn transmit(&mut self, driver: &mut Driver) -> usize {
         let protocol = &mut self.protocol;
         let Some(network) = &mut self.network else { return 0 };
+        if let Some((ring, members)) = protocol.ring() {
+            network.follow(ring, members);
+        }
         let sent = network.transmit(driver, || protocol.poll_transmit());
         if !protocol.is_reloading()
             && let Some(plan) = self.next_plan.take()

@@ -88,8 +88,8 @@ impl RingThread {
     fn take_events(&mut self) -> usize {
         for taken in 0..EVENTS_PER_TURN {
             let Some(event) = self.driver.next_event() else { return taken };
-            if let driver::Event::Datagrams { event, .. } = event {
-                self.ring.receive(event);
+            if let driver::Event::Datagrams { socket, event } = event {
+                self.ring.receive(socket, event);
                 continue;
             }
             if let Some(arrival) = self.acceptor.handle_event(event) {

@@ -76,7 +76,7 @@ impl<L: Link> SessionThread<L> {
                     // At once, so that what comes from one client is bounded by its buffer.
                     self.link.exchange(&mut self.core);
                 }
-                Event::Datagrams { event, .. } => self.link.receive(event),
+                Event::Datagrams { socket, event } => self.link.receive(socket, event),
                 Event::Sent { .. } | Event::SendFailed { .. } | Event::Ended { .. } => {
                     self.core.handle_event(event);
                 }

@@ -1,8 +1,8 @@
 //! Daemons that are heard and have another configuration: each is told what this one's is, and
 //! what it tells of its own is compared, so that both logs can name what differs.
 //!
-//! Anybody can send packets in anybody's name, so what one address can cause is bounded in time, and so
-//! is the number of addresses.
+//! Anybody can send packets in anybody's name, so what one address can cause is bounded in time,
+//! and so is the number of addresses.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

@@ -82,6 +82,13 @@ impl From<SocketAddr> for Destination {
     }
 }
 
+impl Destination {
+    /// The address, as everybody else has it.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.0.as_socket()
+    }
+}
+
 /// A socket for datagrams of daemons.
 #[derive(Debug)]
 pub struct DatagramSocket {

@@ -120,6 +120,11 @@ impl Envelope {
     }
 }
 
+/// Whether a packet of our own making is one of data.
+pub fn is_data(packet: &[u8]) -> bool {
+    packet.get(3) == Some(&(PacketKind::Data as u8))
+}
+
 /// The cluster that a datagram names, if it begins like a packet of this version. Nothing else of
 /// it is looked at: [`open`] does that.
 pub fn cluster(packet: &[u8]) -> Option<u64> {
@@ -226,6 +231,7 @@ mod tests {
             assert_eq!(open(7, &packet), Ok((PacketKind::Notice, ENVELOPE.sender, &body[..])));
             assert_eq!(open(8, &packet), Err(Reject::Cluster));
             assert_eq!(cluster(&packet), Some(7));
+            assert!(!is_data(&packet));
         }
     }
 

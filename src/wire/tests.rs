@@ -166,6 +166,7 @@ proptest! {
             into.copy_from_slice(&content);
         });
         let bytes = packet.clone().unwrap();
+        assert!(super::header::is_data(bytes.as_ref()));
         read(packet, |read| {
             let Packet::Data(data) = read else { panic!("{read:?}") };
             assert_eq!((data.header, data.used()), (header, used));

@@ -246,12 +246,7 @@ fn jumbo_frames() {
 
 #[test]
 fn no_multicast() {
-    with(3, |plan| plan.option("--cluster", "multicast = \"none\""), serves);
-}
-
-#[test]
-fn several_segments() {
-    with(3, |plan| plan.option("--segments", "2"), serves);
+    with(3, |plan| plan.flag("--unicast"), serves);
 }
 
 #[test]

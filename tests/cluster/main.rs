@@ -12,6 +12,7 @@ mod files;
 mod lab;
 mod loss;
 mod program;
+mod segments;
 mod still;
 mod strangers;
 
