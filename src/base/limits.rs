@@ -178,6 +178,11 @@ pub const DATAGRAM_RECEIVES_PER_TURN: usize = 64;
 /// takes them in turn, so more of them than the cache holds make each packet dearer
 /// (`docs/drivers.md` has the figures).
 pub const DATAGRAM_BUFFERS: usize = 8;
+
+/// How long timers of the ring wait for packets that are there and not yet taken: several times
+/// what it takes to read a full socket. A flood must not stop the clock.
+pub const TIMERS_LATE_MAX: Duration = Duration::from_millis(20);
+
 /// Shortest part of that state that a daemon may be told to make: longer than what it begins with.
 pub const STATE_PART_BYTES_MIN: usize = 100;
 

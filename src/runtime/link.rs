@@ -17,8 +17,11 @@ pub(super) trait Link {
     /// Work begins; the driver is open.
     fn open(&mut self, driver: &mut Driver);
 
-    /// A turn begins: what is due by now is done.
+    /// A turn begins.
     fn begin_turn(&mut self, now: Instant);
+
+    /// The turn's events were taken: what is due is done. `is_behind`: some events were left.
+    fn fire_timers(&mut self, is_behind: bool);
 
     /// Looks whether the daemon is to go over to another cluster.
     fn look(&mut self, shared: &Shared);
@@ -109,7 +112,10 @@ impl Link for Local {
 
     fn begin_turn(&mut self, now: Instant) {
         self.ring.begin_turn(now);
-        self.ring.fire_timers();
+    }
+
+    fn fire_timers(&mut self, is_behind: bool) {
+        self.ring.fire_timers(is_behind);
     }
 
     fn look(&mut self, shared: &Shared) {
@@ -219,6 +225,8 @@ impl Link for Remote {
     fn open(&mut self, _driver: &mut Driver) {}
 
     fn begin_turn(&mut self, _now: Instant) {}
+
+    fn fire_timers(&mut self, _is_behind: bool) {}
 
     fn look(&mut self, _shared: &Shared) {}
 

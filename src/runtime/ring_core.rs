@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 use super::network::{Arrival, Network, Plan, Sockets};
+use crate::base::limits::TIMERS_LATE_MAX;
 use crate::base::{DaemonId, DaemonName, Event, Instant, PrivateGroup, SessionId, Tally};
 use crate::config::Cluster;
 use crate::mem::pool::{Pool, Slice};
@@ -23,6 +24,10 @@ pub(super) struct RingCore {
     /// Where the other daemons are once the protocol layer has gone over to them.
     next_plan: Option<Plan>,
     now: Instant,
+    /// What had come by then has been taken.
+    heard_until: Instant,
+    /// Timers wait since then for packets that are there.
+    late_since: Option<Instant>,
 }
 
 /// What the protocol layer must know of a cluster.
@@ -73,7 +78,17 @@ impl RingCore {
         mut pool: Pool,
     ) -> Self {
         let protocol = Protocol::new(&setup(cluster, me), now, &mut pool);
-        Self { me, protocol, pool, sockets, network: None, next_plan: None, now }
+        Self {
+            me,
+            protocol,
+            pool,
+            sockets,
+            network: None,
+            next_plan: None,
+            now,
+            heard_until: now,
+            late_since: None,
+        }
     }
 
     /// Goes over to another cluster while clients stay.
@@ -119,9 +134,10 @@ impl RingCore {
         self.transmit(driver);
     }
 
-    /// Tells the time for everything until the next turn.
+    /// Tells the time for everything until the next turn. The driver was asked what has come after
+    /// the last call.
     pub(super) fn begin_turn(&mut self, now: Instant) {
-        self.now = now;
+        (self.heard_until, self.now) = (self.now, now);
     }
 
     pub(super) fn submit(&mut self, id: SessionId, submission: Submission<Slice>) -> Answer {
@@ -141,9 +157,18 @@ impl RingCore {
         self.protocol.poll_timeout()
     }
 
-    /// Lets the protocol layer do what is due.
-    pub(super) fn fire_timers(&mut self) {
-        if self.next_timer().is_some_and(|at| at <= self.now) {
+    /// Lets the protocol layer do what is due, once all packets have been taken that had come by
+    /// then: this process may not have run for a while, and the others must not pay for it.
+    /// `is_behind`: some that are there may not have been taken.
+    pub(super) fn fire_timers(&mut self, is_behind: bool) {
+        let is_due = self.next_timer().is_some_and(|at| at <= self.heard_until);
+        if !is_due {
+            self.late_since = None;
+            return;
+        }
+        let since = *self.late_since.get_or_insert(self.now);
+        if !is_behind || self.now.since(since) >= TIMERS_LATE_MAX {
+            self.late_since = None;
             self.protocol.handle_timeout(self.now, &mut self.pool);
         }
     }

@@ -68,8 +68,8 @@ impl RingThread {
 
     fn turn(&mut self, now: Instant) -> usize {
         self.ring.begin_turn(now);
-        self.ring.fire_timers();
         let mut work = self.take_events();
+        self.ring.fire_timers(self.driver.is_behind());
         self.ring.retry();
         self.deliver();
         for core in 0..self.ports.len() {
@@ -152,10 +152,12 @@ impl RingThread {
     }
 
     fn wait(&mut self, now: Instant, work: usize, accepting: bool) -> Result<(), RunError> {
+        let timer = self.ring.next_timer();
+        let is_due = timer.is_some_and(|timer| timer <= now);
         let wait = match self.idle.plan(now, work) {
+            Plan::Watch(_) | Plan::Sleep if is_due => Wait::No,
             Plan::Go => Wait::No,
             Plan::Watch(end) => {
-                let timer = self.ring.next_timer();
                 let end = [end, timer, Some(now + super::WATCH_MAX)].into_iter().flatten().min();
                 let end = end.unwrap_or(now);
                 let (driver, ports) = (&mut self.driver, &self.ports);

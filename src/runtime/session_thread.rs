@@ -55,6 +55,7 @@ impl<L: Link> SessionThread<L> {
         self.core.begin_turn(now);
         self.link.begin_turn(now);
         let mut work = self.take_events() + self.take_shared();
+        self.link.fire_timers(self.driver.is_behind());
         work += self.link.exchange(&mut self.core);
         self.core.fire_timers();
         work += self.link.exchange(&mut self.core);
@@ -105,7 +106,9 @@ impl<L: Link> SessionThread<L> {
     fn wait(&mut self, now: Instant, work: usize) -> Result<(), RunError> {
         let timers = [self.core.next_timer(), self.link.next_timer()];
         let timer = timers.into_iter().flatten().min();
+        let is_due = timer.is_some_and(|timer| timer <= now);
         let wait = match self.idle.plan(now, work) {
+            Plan::Watch(_) | Plan::Sleep if is_due => Wait::No,
             Plan::Go => Wait::No,
             Plan::Watch(end) => {
                 let end = [end, timer, Some(now + super::WATCH_MAX)].into_iter().flatten().min();

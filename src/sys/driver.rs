@@ -155,7 +155,7 @@ pub struct DatagramKey(pub(super) Key);
 pub enum Wait {
     /// Not at all.
     No,
-    /// At most so long; mio rounds up to whole milliseconds.
+    /// At most so long.
     For(Duration),
     /// Until something happens.
     Forever,
@@ -471,6 +471,12 @@ impl Driver {
     /// waiting, unless work is known to be left.
     pub fn ready(&mut self) -> bool {
         each!(&mut self.inner, inner => inner.ready())
+    }
+
+    /// Whether there may be datagrams that were there when the last turn began and that it did not
+    /// bring, because turns are bounded. Asked when its events were taken.
+    pub fn is_behind(&mut self) -> bool {
+        each!(&mut self.inner, inner => inner.is_behind())
     }
 
     /// The next thing that happened, if the last turn brought one more.

@@ -231,8 +231,18 @@ impl Kernel {
         if !self.uring.completion().is_empty() {
             return true;
         }
+        self.has_more()
+    }
+
+    /// Whether entering the kernel would bring completions.
+    pub(super) fn has_more(&mut self) -> bool {
         let submission = self.uring.submission();
         submission.taskrun() || submission.cq_overflow()
+    }
+
+    /// Whether completions are there that were not taken.
+    pub(super) fn has_completions(&mut self) -> bool {
+        !self.uring.completion().is_empty()
     }
 
     pub(super) fn overflowed(&mut self) -> bool {
