@@ -2,7 +2,8 @@
 //!
 //! The ring cores of some daemons in a lab (`scripts/lab`, so as root), without sessions: each
 //! makes messages as fast as they are taken, and counts those that are delivered to it, its own
-//! among them. Prints a table; `cargo bench --bench ring -- [--daemons N,N] [--bytes N,N] [--safe]`.
+//! among them. Prints a table;
+//! `cargo bench --bench ring -- [--daemons N,N] [--bytes N,N] [--safe]`.
 
 #[path = "../tests/support/mod.rs"]
 mod support;

@@ -1,6 +1,8 @@
 //! What the inner layers count, and what they tell an operator.
 
-use super::{DaemonId, NameError, PrivateGroup, RingId};
+use core::net::SocketAddr;
+
+use super::{DaemonId, DaemonName, NameError, PrivateGroup, RingId};
 
 /// Things that are counted; `observe::counters` keeps the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,12 +60,18 @@ pub enum Counter {
     PacketsRepaired,
     /// Packets that this daemon asked others to repeat.
     RepairsRequested,
+    /// Packets of the order from other segments that this daemon sent on in its own.
+    PacketsRelayed,
     /// Packets that the kernel dropped because a socket had no room for them.
     PacketsDropped,
     /// Packets that the kernel did not take.
     PacketsUnsent,
     /// Datagrams dropped: damaged, of another cluster, or of another version.
     PacketsForeign,
+    /// Times another daemon was told what this one's cluster is, as it is of another one.
+    IdentitiesSent,
+    /// Times another daemon told what its cluster is, another than this one's.
+    IdentitiesReceived,
     /// Datagrams dropped: of a ring, life or state that is over.
     PacketsStale,
     /// Times the token came by.
@@ -122,9 +130,12 @@ impl Counter {
         Self::PacketsDuplicate,
         Self::PacketsRepaired,
         Self::RepairsRequested,
+        Self::PacketsRelayed,
         Self::PacketsDropped,
         Self::PacketsUnsent,
         Self::PacketsForeign,
+        Self::IdentitiesSent,
+        Self::IdentitiesReceived,
         Self::PacketsStale,
         Self::TokenVisits,
         Self::TokensRepeated,
@@ -195,6 +206,15 @@ pub enum Event {
         ring: RingId,
         /// Why.
         reason: GatherReason,
+    },
+    /// A daemon is of another cluster, though it is heard.
+    ClusterDiffers {
+        /// What it calls itself.
+        daemon: DaemonName,
+        /// Where its packet came from.
+        address: SocketAddr,
+        /// What its configuration has that this one's has not, and the other way round.
+        differences: Vec<String>,
     },
     /// A client passed the handshake.
     SessionStarted {

@@ -128,6 +128,20 @@ pub const INCARNATION_MAX: u64 = (1 << 43) - 1;
 /// below 2^63, and grow by 2^20 with each ring, so that no daemon ever gets here.
 pub const RING_NUMBER_MAX: u64 = u64::MAX - (1 << 21);
 
+/// Senders of packets of another cluster that are kept in mind beside the daemons of this one: so
+/// many can be answered in [`IDENTITY_SPEAK_INTERVAL`], whoever they claim to be.
+pub const STRANGERS_MAX: usize = 32;
+
+/// Time between two answers to one address that sends packets of another cluster. An answer may be
+/// fifty times as long as what it answers.
+pub const IDENTITY_SPEAK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Time between two log lines on what differs from the configuration of one such sender.
+pub const IDENTITY_TELL_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Differences between two configurations that one log line names.
+pub const DIFFERENCES_TOLD_MAX: usize = 8;
+
 /// Segments of one cluster: as many as Spread's configuration takes.
 pub const SEGMENTS_MAX: usize = 20;
 
@@ -164,6 +178,11 @@ pub const DATAGRAM_RECEIVES_PER_TURN: usize = 64;
 /// takes them in turn, so more of them than the cache holds make each packet dearer
 /// (`docs/drivers.md` has the figures).
 pub const DATAGRAM_BUFFERS: usize = 8;
+
+/// How long timers of the ring wait for packets that are there and not yet taken: several times
+/// what it takes to read a full socket. A flood must not stop the clock.
+pub const TIMERS_LATE_MAX: Duration = Duration::from_millis(20);
+
 /// Shortest part of that state that a daemon may be told to make: longer than what it begins with.
 pub const STATE_PART_BYTES_MIN: usize = 100;
 

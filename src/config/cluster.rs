@@ -29,7 +29,7 @@ pub struct Cluster {
     pub ring: Ring,
 }
 
-/// Daemons that share a multicast address. Daemons of other segments get copies of their own.
+/// Daemons that share a multicast address. What is for them comes from other segments by unicast.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// Where packets to all its daemons go; `None`: to each one by itself. Default 239.77.68.71,

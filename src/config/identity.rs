@@ -20,7 +20,7 @@ use std::net::IpAddr;
 
 use super::cluster::Cluster;
 use crate::base::limits::{DAEMON_NAME_BYTES_MAX, DAEMONS_MAX, SEGMENTS_MAX};
-use crate::base::{DaemonId, DaemonName};
+use crate::base::{DaemonId, DaemonName, Rank};
 
 /// First byte of the encoding.
 const FORMAT: u8 = 1;
@@ -168,6 +168,11 @@ impl Identity {
         }
         compare("order of daemons".to_owned(), here.order(there), there.order(here));
         found
+    }
+
+    /// What the daemon of this rank is called there.
+    pub fn name(&self, rank: Rank) -> Option<DaemonName> {
+        self.daemons.get(rank.index()).map(|daemon| daemon.name)
     }
 
     fn has(&self, name: DaemonName) -> bool {
@@ -361,6 +366,8 @@ mod tests {
         let identity = largest.identity();
         let bytes = identity.encode();
         assert_eq!(bytes.len(), IDENTITY_BYTES_MAX);
+        assert_eq!(identity.name(Rank::new(3).unwrap()), Some(largest.daemons[3].name));
+        assert_eq!(three().identity().name(Rank::new(3).unwrap()), None);
         assert_eq!(Identity::parse(&bytes), Some(identity));
     }
 

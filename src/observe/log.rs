@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tracing::Level;
@@ -14,6 +15,7 @@ use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::base::event::{EndReason, GatherReason};
+use crate::base::limits::DIFFERENCES_TOLD_MAX;
 use crate::base::{DaemonId, DaemonName, Event, Instant};
 
 /// Sends this process's log lines to standard error.
@@ -74,7 +76,7 @@ pub struct Teller {
 }
 
 /// Kinds of [`Event`], which are limited each for itself.
-const KINDS: usize = 4;
+const KINDS: usize = 5;
 
 impl Teller {
     /// Tells of these daemons by name, of others by number.
@@ -89,6 +91,7 @@ impl Teller {
             Event::GatherStarted { .. } => (3, "configuration sought"),
             Event::SessionStarted { .. } => (1, "session started"),
             Event::SessionEnded { .. } => (2, "session ended"),
+            Event::ClusterDiffers { .. } => (4, "another configuration"),
         };
         let (may_write, unwritten) = self.limits[kind].take(now);
         if unwritten > 0 {
@@ -131,14 +134,33 @@ impl Teller {
                 let (ring, reason) = (ring.number, self.reason(*reason));
                 tracing::info!(ring, reason, "configuration sought");
             }
+            Event::ClusterDiffers { daemon, address, differences } => {
+                write_differences(*daemon, *address, differences);
+            }
             Event::SessionStarted { .. } | Event::SessionEnded { .. } => write_session(event),
         }
     }
 }
 
+fn write_differences(daemon: DaemonName, address: SocketAddr, differences: &[String]) {
+    let (told, untold) = differences.split_at(differences.len().min(DIFFERENCES_TOLD_MAX));
+    let mut text = told.join("; ");
+    if !untold.is_empty() {
+        text += &format!("; and {} more", untold.len());
+    }
+    tracing::warn!(
+        %daemon,
+        %address,
+        differences = text,
+        "a daemon has another configuration, so it is no daemon of this cluster"
+    );
+}
+
 fn write_session(event: &Event) {
     match event {
-        Event::ConfigurationInstalled { .. } | Event::GatherStarted { .. } => {}
+        Event::ConfigurationInstalled { .. }
+        | Event::GatherStarted { .. }
+        | Event::ClusterDiffers { .. } => {}
         Event::SessionStarted { session } => tracing::info!(%session, "session started"),
         Event::SessionEnded { session, reason } => match reason {
             EndReason::Disconnected => {
@@ -243,6 +265,11 @@ mod tests {
         let events = [
             Event::ConfigurationInstalled { ring, daemons: vec![DaemonId::new(9)] },
             Event::GatherStarted { ring, reason: GatherReason::Goodbye(DaemonId::new(8)) },
+            Event::ClusterDiffers {
+                daemon: DaemonName::new(b"d8").unwrap(),
+                address: "10.0.0.8:4803".parse().unwrap(),
+                differences: (1..=10).map(|n| format!("segment {n}: x here, y there")).collect(),
+            },
             Event::SessionStarted { session: alice() },
             ended(EndReason::Disconnected),
             ended(EndReason::Closed),
@@ -261,6 +288,12 @@ mod tests {
             [
                 "<6>configuration installed ring=7 count=1 daemons=\"d9\"",
                 "<6>configuration sought ring=7 reason=\"8 said goodbye\"",
+                "<4>a daemon has another configuration, so it is no daemon of this cluster \
+                 daemon=d8 address=10.0.0.8:4803 differences=\"segment 1: x here, y there; \
+                 segment 2: x here, y there; segment 3: x here, y there; \
+                 segment 4: x here, y there; segment 5: x here, y there; \
+                 segment 6: x here, y there; segment 7: x here, y there; \
+                 segment 8: x here, y there; and 2 more\"",
                 "<6>session started session=#alice#localhost",
                 "<6>session ended session=#alice#localhost reason=\"disconnected\"",
                 "<6>session ended session=#alice#localhost reason=\"closed\"",

@@ -27,8 +27,8 @@ use std::collections::VecDeque;
 
 use crate::base::limits::SESSION_WAITING_MAX;
 use crate::base::{
-    Counter, DaemonId, DaemonSet, Event, Instant, PrivateGroup, Rank, Request, Service, SessionId,
-    SessionName, Store, Tally,
+    Counter, DaemonId, DaemonSet, Event, Instant, PrivateGroup, Rank, Request, RingId, Service,
+    SessionId, SessionName, Store, Tally,
 };
 use crate::wire::ordered::{Change, Component, Ordered};
 
@@ -247,6 +247,11 @@ impl<S: Store> Protocol<S> {
     /// When [`Protocol::handle_timeout`] is to be called next, if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.order.poll_timeout()
+    }
+
+    /// The ring that packets to all are for, and its daemons; none once the daemon stopped.
+    pub fn ring(&self) -> Option<(RingId, DaemonSet)> {
+        self.order.ring().map(|ring| (ring, self.order.members()))
     }
 
     /// The next delivery to sessions of this daemon, in the total order.

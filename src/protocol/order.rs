@@ -244,6 +244,11 @@ impl<S: Store> Order<S> {
         self.state().ring().map(|ring| ring.id)
     }
 
+    /// The daemons of that ring.
+    pub fn members(&self) -> DaemonSet {
+        self.state().ring().map_or(DaemonSet::EMPTY, |ring| ring.set)
+    }
+
     /// The name of the membership state, for people.
     pub fn state_name(&self) -> &'static str {
         self.state().name()

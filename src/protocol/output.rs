@@ -8,7 +8,8 @@ use crate::base::{Counter, DaemonId, DaemonSet, Event, RingId, Seq, Service, Tal
 /// Who gets a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To {
-    /// All other daemons of the cluster; where there is no multicast, one copy to each.
+    /// All other daemons of the cluster; data need reach those of the ring alone. Where there is no
+    /// multicast, one copy to each, or to one that sends it on.
     Multicast,
     /// One of them.
     Daemon(DaemonId),

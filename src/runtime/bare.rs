@@ -127,6 +127,9 @@ impl Bare {
         }
         self.deliver();
         let order = &mut self.order;
+        if let Some(ring) = order.ring() {
+            self.network.follow(ring, order.members());
+        }
         work += self.network.transmit(&mut self.driver, || order.poll_transmit());
         self.wait(now, work)
     }
@@ -134,12 +137,18 @@ impl Bare {
     fn take_events(&mut self, now: Instant) -> usize {
         for taken in 0..EVENTS_PER_TURN {
             let Some(event) = self.driver.next_event() else { return taken };
-            let Event::Datagrams { event, .. } = event else { continue };
+            let Event::Datagrams { socket, event } = event else { continue };
             let order = &mut self.order;
-            self.network.receive(event, &mut self.pool, |arrival, pool| match arrival {
-                Arrival::Packet(packet) => order.handle_packet(now, &packet, pool),
-                Arrival::Refusal(daemon) => order.handle_unreachable(now, daemon, pool),
-            });
+            self.network.receive(
+                now,
+                socket,
+                event,
+                &mut self.pool,
+                |arrival, pool| match arrival {
+                    Arrival::Packet(packet) => order.handle_packet(now, &packet, pool),
+                    Arrival::Refusal(daemon) => order.handle_unreachable(now, daemon, pool),
+                },
+            );
         }
         EVENTS_PER_TURN
     }

@@ -10,7 +10,7 @@ use crate::base::limits::ITEMS_PER_TURN;
 use crate::base::{Event, Instant, Tally};
 use crate::protocol::Delivery;
 use crate::session::Hold;
-use crate::sys::driver::{self, DatagramEvent, Driver};
+use crate::sys::driver::{self, DatagramEvent, DatagramKey, Driver};
 
 /// A session core's way to the ring core.
 pub(super) trait Link {
@@ -20,9 +20,9 @@ pub(super) trait Link {
     /// A turn begins.
     fn begin_turn(&mut self, now: Instant);
 
-    /// Does what is due by now. Behind all input of the turn: what came in time counts, and
-    /// messages that came together leave together.
-    fn fire_timers(&mut self);
+    /// Does what is due, behind all input of the turn: what came in time counts, and messages that
+    /// came together leave together. `is_behind`: some events were left.
+    fn fire_timers(&mut self, is_behind: bool);
 
     /// Looks whether the daemon is to go over to another cluster.
     fn look(&mut self, shared: &Shared);
@@ -37,7 +37,7 @@ pub(super) trait Link {
     fn handle_event(&mut self, event: driver::Event<'_>, core: &mut SessionCore);
 
     /// Something happened to a datagram socket.
-    fn receive(&mut self, event: DatagramEvent<'_>);
+    fn receive(&mut self, socket: DatagramKey, event: DatagramEvent<'_>);
 
     /// Sends what there is for other daemons. Returns how much.
     fn transmit(&mut self, driver: &mut Driver) -> usize;
@@ -67,7 +67,7 @@ pub(super) trait Link {
     fn poll_event(&mut self) -> Option<Event>;
 
     /// What the parts behind it have counted.
-    fn tallies(&self) -> [&Tally; 4];
+    fn tallies(&self) -> [&Tally; 5];
 }
 
 /// The ring core is in this thread: nothing hops.
@@ -115,8 +115,8 @@ impl Link for Local {
         self.ring.begin_turn(now);
     }
 
-    fn fire_timers(&mut self) {
-        self.ring.fire_timers();
+    fn fire_timers(&mut self, is_behind: bool) {
+        self.ring.fire_timers(is_behind);
     }
 
     fn look(&mut self, shared: &Shared) {
@@ -154,8 +154,8 @@ impl Link for Local {
         }
     }
 
-    fn receive(&mut self, event: DatagramEvent<'_>) {
-        self.ring.receive(event);
+    fn receive(&mut self, socket: DatagramKey, event: DatagramEvent<'_>) {
+        self.ring.receive(socket, event);
     }
 
     fn transmit(&mut self, driver: &mut Driver) -> usize {
@@ -189,9 +189,9 @@ impl Link for Local {
         self.ring.poll_event()
     }
 
-    fn tallies(&self) -> [&Tally; 4] {
-        let [groups, order, network] = self.ring.tallies();
-        [groups, order, network, self.acceptor.tally()]
+    fn tallies(&self) -> [&Tally; 5] {
+        let [groups, order, network, strangers] = self.ring.tallies();
+        [groups, order, network, strangers, self.acceptor.tally()]
     }
 }
 
@@ -227,7 +227,7 @@ impl Link for Remote {
 
     fn begin_turn(&mut self, _now: Instant) {}
 
-    fn fire_timers(&mut self) {}
+    fn fire_timers(&mut self, _is_behind: bool) {}
 
     fn look(&mut self, _shared: &Shared) {}
 
@@ -264,7 +264,7 @@ impl Link for Remote {
         }
     }
 
-    fn receive(&mut self, _event: DatagramEvent<'_>) {}
+    fn receive(&mut self, _socket: DatagramKey, _event: DatagramEvent<'_>) {}
 
     fn transmit(&mut self, _driver: &mut Driver) -> usize {
         0
@@ -305,9 +305,9 @@ impl Link for Remote {
         None
     }
 
-    fn tallies(&self) -> [&Tally; 4] {
+    fn tallies(&self) -> [&Tally; 5] {
         // The ring core publishes its own.
         const NOTHING: &Tally = &Tally::new();
-        [NOTHING; 4]
+        [NOTHING; 5]
     }
 }

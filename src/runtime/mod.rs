@@ -14,10 +14,12 @@ mod network;
 mod port;
 mod ring_core;
 mod ring_thread;
+mod routes;
 mod session_core;
 mod session_thread;
 mod shared;
 mod start;
+mod strangers;
 
 use std::io;
 use std::net::SocketAddr;

@@ -3,14 +3,19 @@
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
-use crate::base::{Buffer, Counter, DaemonId, DaemonName, Store, Tally};
-use crate::config::{Cluster, ClusterDaemon};
+use super::routes::{Routes, Spot};
+use super::strangers::Strangers;
+use crate::base::{
+    Buffer, Counter, DaemonId, DaemonName, DaemonSet, Event, Instant, Rank, RingId, Store, Tally,
+};
+use crate::config::{Cluster, ClusterDaemon, Identity};
 use crate::mem::pool::{Pool, Slice};
 use crate::protocol::output::{Channel, To, Transmit};
 use crate::sys::datagram::{
     DatagramError, DatagramSocket, Destination, TRAIN_BYTES_MAX, TRAIN_PACKETS_MAX,
 };
 use crate::sys::driver::{DatagramEvent, DatagramKey, Driver};
+use crate::wire::header::{self, PacketKind};
 
 /// Where a daemon receives.
 #[derive(Clone, Debug)]
@@ -26,14 +31,18 @@ pub(super) struct Plan {
     pub(super) me: Place,
     /// The others.
     pub(super) others: Vec<Place>,
-    /// Groups that this daemon receives.
-    pub(super) joins: Vec<SocketAddr>,
-    /// Where a packet to all goes: groups, and daemons that are in none of them.
-    pub(super) everybody: Vec<SocketAddr>,
+    /// Where all daemons are, by rank.
+    spots: Vec<Spot>,
+    /// Where the own segment meets.
+    pub(super) group: Option<SocketAddr>,
     /// Routers that a packet to a group may pass.
     pub(super) hops: u32,
     /// Room for packets that were not yet taken, for each socket.
     pub(super) receive_bytes: usize,
+    /// What the cluster is.
+    identity: Identity,
+    /// This daemon's place in it.
+    rank: Rank,
 }
 
 /// Sockets that are open and not yet with a driver.
@@ -41,7 +50,7 @@ pub(super) struct Sockets {
     plan: Plan,
     data: DatagramSocket,
     token: DatagramSocket,
-    groups: Vec<DatagramSocket>,
+    group: Option<DatagramSocket>,
 }
 
 impl Plan {
@@ -53,19 +62,30 @@ impl Plan {
             token: cluster.token(daemon),
         };
         let own = cluster.daemon(me)?;
+        let index = cluster.daemons.iter().position(|daemon| daemon.name == me)?;
         let segment = cluster.segment(own);
-        let others = || cluster.daemons.iter().filter(|daemon| daemon.name != me);
-        // One packet for the own segment if it has a group; multicasts do not reach the others.
-        let beyond = others().filter(|it| segment.multicast.is_none() || it.segment != own.segment);
-        let everybody = segment.group().into_iter().chain(beyond.map(|it| cluster.data(it)));
+        let others = cluster.daemons.iter().filter(|daemon| daemon.name != me);
+        let spot = |it: &ClusterDaemon| Spot { segment: it.segment, data: cluster.data(it) };
         Some(Self {
             me: place(own),
-            others: others().map(place).collect(),
-            joins: segment.group().into_iter().collect(),
-            everybody: everybody.collect(),
+            others: others.map(place).collect(),
+            spots: cluster.daemons.iter().map(spot).collect(),
+            group: segment.group(),
             hops: segment.hops,
             receive_bytes: cluster.receive_bytes,
+            identity: cluster.identity(),
+            rank: Rank::new(index)?,
         })
+    }
+
+    fn strangers(&self) -> Strangers<Slice> {
+        let known = self.others.iter().flat_map(|place| [place.data, place.token]).collect();
+        let own = vec![self.me.data, self.me.token];
+        Strangers::new(self.identity.clone(), self.rank, own, known)
+    }
+
+    fn routes(&self) -> Routes {
+        Routes::new(self.rank, self.spots.clone(), self.group)
     }
 }
 
@@ -74,12 +94,12 @@ impl Sockets {
         let local = plan.me.data.ip();
         let data = DatagramSocket::unicast(plan.me.data, plan.hops)?;
         let token = DatagramSocket::unicast(plan.me.token, plan.hops)?;
-        let join = |group: &SocketAddr| DatagramSocket::multicast(*group, local);
-        let groups = plan.joins.iter().map(join).collect::<Result<Vec<_>, _>>()?;
-        for socket in groups.iter().chain([&data, &token]) {
+        let join = |group| DatagramSocket::multicast(group, local);
+        let group = plan.group.map(join).transpose()?;
+        for socket in group.iter().chain([&data, &token]) {
             reserve(socket, plan.receive_bytes);
         }
-        Ok(Self { plan: plan.clone(), data, token, groups })
+        Ok(Self { plan: plan.clone(), data, token, group })
     }
 }
 
@@ -101,9 +121,17 @@ fn reserve(socket: &DatagramSocket, wanted: usize) {
 pub(super) struct Network {
     data: DatagramKey,
     token: DatagramKey,
+    /// Where this daemon sends from.
+    own: SocketAddr,
+    cluster: u64,
     daemons: Vec<Known>,
-    everybody: Vec<Destination>,
+    routes: Routes,
     train: Vec<Slice>,
+    /// Where the train goes.
+    route: Option<Route>,
+    /// What came from other segments and is to be sent on in the own one.
+    relayed: Vec<Slice>,
+    strangers: Strangers<Slice>,
     tally: Tally,
 }
 
@@ -112,6 +140,17 @@ struct Known {
     place: [SocketAddr; 2],
     data: Destination,
     token: Destination,
+}
+
+/// Where a train goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Route {
+    All {
+        is_data: bool,
+    },
+    /// The others of the own segment.
+    Segment,
+    Daemon(DaemonId, Channel),
 }
 
 /// What came from the network.
@@ -124,17 +163,22 @@ pub(super) enum Arrival {
 
 impl Network {
     pub(super) fn new(sockets: Sockets, driver: &mut Driver) -> Self {
-        let Sockets { plan, data, token, groups } = sockets;
-        for group in groups {
+        let Sockets { plan, data, token, group } = sockets;
+        if let Some(group) = group {
             // It is the driver's, and is closed with it.
             let _: DatagramKey = driver.attach_datagrams(group);
         }
         let mut this = Self {
             data: driver.attach_datagrams(data),
             token: driver.attach_datagrams(token),
+            own: plan.me.data,
+            cluster: plan.identity.hash,
             daemons: Vec::new(),
-            everybody: Vec::new(),
+            routes: plan.routes(),
             train: Vec::with_capacity(TRAIN_PACKETS_MAX),
+            route: None,
+            relayed: Vec::new(),
+            strangers: plan.strangers(),
             tally: Tally::new(),
         };
         this.set_daemons(&plan);
@@ -149,30 +193,56 @@ impl Network {
             data: place.data.into(),
             token: place.token.into(),
         };
+        self.strangers.replace(plan.strangers());
+        (self.routes, self.cluster) = (plan.routes(), plan.identity.hash);
         self.daemons = plan.others.iter().map(known).collect();
-        self.everybody = plan.everybody.iter().map(|&address| address.into()).collect();
     }
 
-    pub(super) fn tally(&self) -> &Tally {
-        &self.tally
+    /// What is sent from now on is for these daemons of this ring.
+    pub(super) fn follow(&mut self, ring: RingId, members: DaemonSet) {
+        self.routes.follow(ring, members);
     }
 
-    /// Takes what has arrived.
+    pub(super) fn tallies(&self) -> [&Tally; 2] {
+        [&self.tally, self.strangers.tally()]
+    }
+
+    /// The next thing to tell the operator.
+    pub(super) fn poll_event(&mut self) -> Option<Event> {
+        self.strangers.poll_event()
+    }
+
+    /// Takes what has arrived at `socket`.
     pub(super) fn receive(
         &mut self,
+        now: Instant,
+        socket: DatagramKey,
         event: DatagramEvent<'_>,
         pool: &mut Pool,
         mut take: impl FnMut(Arrival, &mut Pool),
     ) {
         match event {
-            DatagramEvent::Received { bytes, segment, dropped } => {
+            DatagramEvent::Received { bytes, segment, dropped, from } => {
                 self.tally.add(Counter::PacketsDropped, u64::from(dropped));
+                if from == Some(self.own) {
+                    // Multicast came back.
+                    return;
+                }
                 let Some(batch) = pool.copy(bytes) else {
                     // As good as lost: what matters is repeated.
                     self.tally.count(Counter::PoolExhausted);
                     return;
                 };
-                split(batch, segment, |packet| take(Arrival::Packet(packet), pool));
+                // What was sent to a group is where it belongs, or it would go round for ever.
+                let is_from_afar = |from| socket == self.data && self.routes.relays(from);
+                let relays = from.is_some_and(is_from_afar);
+                split(batch, segment, |packet| {
+                    if relays && self.is_data(&packet) {
+                        self.relayed.push(packet.clone());
+                    }
+                    self.strangers.hear(now, from, &packet, pool);
+                    take(Arrival::Packet(packet), pool);
+                });
             }
             DatagramEvent::Refused { to } => {
                 let at = |known: &&Known| known.place.contains(&to);
@@ -186,29 +256,52 @@ impl Network {
         }
     }
 
+    /// Whether it is a packet of the order, of this cluster, and whole.
+    fn is_data(&self, packet: &Slice) -> bool {
+        matches!(header::open(self.cluster, packet), Ok((PacketKind::Data, ..)))
+    }
+
     /// Sends everything that `next` yields, in trains. Returns how many packets that was.
     pub(super) fn transmit(
         &mut self,
         driver: &mut Driver,
         mut next: impl FnMut() -> Option<Transmit<Slice>>,
     ) -> usize {
-        let mut sent = 0;
-        let mut route: Option<(To, Channel)> = None;
+        let mut relayed = std::mem::take(&mut self.relayed);
+        let mut sent = relayed.len();
+        self.tally.add(Counter::PacketsRelayed, sent as u64);
+        relayed.drain(..).for_each(|packet| self.load(driver, Route::Segment, packet));
+        self.relayed = relayed;
         while let Some(Transmit { to, channel, bytes }) = next() {
             sent += 1;
-            if route != Some((to, channel)) || !fits(&self.train, &bytes) {
-                self.send(driver, route);
-                route = Some((to, channel));
-            }
-            self.train.push(bytes);
+            let route = match to {
+                To::Multicast => Route::All { is_data: header::is_data(&bytes) },
+                To::Daemon(daemon) => Route::Daemon(daemon, channel),
+            };
+            self.load(driver, route, bytes);
         }
-        self.send(driver, route);
+        self.send(driver);
+        while let Some((to, packet)) = self.strangers.poll_answer() {
+            let sent = driver.send_datagrams(self.data, &to.into(), &[IoSlice::new(&packet)]);
+            if let Err(error) = sent {
+                lost(&error, &mut self.tally, 1);
+            }
+        }
         sent
     }
 
+    /// Adds a packet to the train, which leaves first if it is one of another kind.
+    fn load(&mut self, driver: &mut Driver, route: Route, packet: Slice) {
+        if self.route != Some(route) || !fits(&self.train, &packet) {
+            self.send(driver);
+            self.route = Some(route);
+        }
+        self.train.push(packet);
+    }
+
     /// Sends the train, and empties it.
-    fn send(&mut self, driver: &mut Driver, route: Option<(To, Channel)>) {
-        let Some((to, channel)) = route.filter(|_| !self.train.is_empty()) else { return };
+    fn send(&mut self, driver: &mut Driver) {
+        let Some(route) = self.route.take().filter(|_| !self.train.is_empty()) else { return };
         let mut slices = [IoSlice::new(&[]); TRAIN_PACKETS_MAX];
         for (slice, packet) in slices.iter_mut().zip(&self.train) {
             *slice = IoSlice::new(packet);
@@ -219,9 +312,12 @@ impl Network {
                 lost(&error, &mut self.tally, slices.len());
             }
         };
-        match to {
-            To::Multicast => self.everybody.iter().for_each(|to| send(self.data, to)),
-            To::Daemon(daemon) => {
+        match route {
+            Route::All { is_data } => {
+                self.routes.to_all(is_data).iter().for_each(|to| send(self.data, to));
+            }
+            Route::Segment => self.routes.relayed().iter().for_each(|to| send(self.data, to)),
+            Route::Daemon(daemon, channel) => {
                 let Some(known) = self.daemons.iter().find(|known| known.id == daemon) else {
                     return self.train.clear();
                 };

@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 use super::network::{Arrival, Network, Plan, Sockets};
+use crate::base::limits::TIMERS_LATE_MAX;
 use crate::base::{DaemonId, DaemonName, Event, Instant, PrivateGroup, SessionId, Tally};
 use crate::config::Cluster;
 use crate::mem::pool::{Pool, Slice};
@@ -10,7 +11,7 @@ use crate::protocol::options::Options;
 use crate::protocol::{Daemon, Delivery, Protocol, Setup};
 use crate::session::Submission;
 use crate::sys::clock::Clock;
-use crate::sys::driver::{DatagramEvent, Driver};
+use crate::sys::driver::{DatagramEvent, DatagramKey, Driver};
 
 /// The protocol layer of the daemon with its buffer pool.
 pub(super) struct RingCore {
@@ -23,6 +24,10 @@ pub(super) struct RingCore {
     /// Where the other daemons are once the protocol layer has gone over to them.
     next_plan: Option<Plan>,
     now: Instant,
+    /// What had come by then has been taken.
+    heard_until: Instant,
+    /// Timers wait since then for packets that are there.
+    late_since: Option<Instant>,
 }
 
 /// What the protocol layer must know of a cluster.
@@ -73,7 +78,17 @@ impl RingCore {
         mut pool: Pool,
     ) -> Self {
         let protocol = Protocol::new(&setup(cluster, me), now, &mut pool);
-        Self { me, protocol, pool, sockets, network: None, next_plan: None, now }
+        Self {
+            me,
+            protocol,
+            pool,
+            sockets,
+            network: None,
+            next_plan: None,
+            now,
+            heard_until: now,
+            late_since: None,
+        }
     }
 
     /// Goes over to another cluster while clients stay.
@@ -88,10 +103,10 @@ impl RingCore {
     }
 
     /// Takes what has come from other daemons.
-    pub(super) fn receive(&mut self, event: DatagramEvent<'_>) {
+    pub(super) fn receive(&mut self, socket: DatagramKey, event: DatagramEvent<'_>) {
         let Some(network) = &mut self.network else { return };
         let (protocol, now) = (&mut self.protocol, self.now);
-        network.receive(event, &mut self.pool, |arrival, pool| match arrival {
+        network.receive(now, socket, event, &mut self.pool, |arrival, pool| match arrival {
             Arrival::Packet(packet) => protocol.handle_packet(now, &packet, pool),
             Arrival::Refusal(daemon) => protocol.handle_unreachable(now, daemon, pool),
         });
@@ -101,6 +116,9 @@ impl RingCore {
     pub(super) fn transmit(&mut self, driver: &mut Driver) -> usize {
         let protocol = &mut self.protocol;
         let Some(network) = &mut self.network else { return 0 };
+        if let Some((ring, members)) = protocol.ring() {
+            network.follow(ring, members);
+        }
         let sent = network.transmit(driver, || protocol.poll_transmit());
         if !protocol.is_reloading()
             && let Some(plan) = self.next_plan.take()
@@ -116,9 +134,10 @@ impl RingCore {
         self.transmit(driver);
     }
 
-    /// Tells the time for everything until the next turn.
+    /// Tells the time for everything until the next turn. The driver was asked what has come after
+    /// the last call.
     pub(super) fn begin_turn(&mut self, now: Instant) {
-        self.now = now;
+        (self.heard_until, self.now) = (self.now, now);
     }
 
     pub(super) fn submit(&mut self, id: SessionId, submission: Submission<Slice>) -> Answer {
@@ -138,9 +157,22 @@ impl RingCore {
         self.protocol.poll_timeout()
     }
 
-    /// Lets the protocol layer do what is due.
-    pub(super) fn fire_timers(&mut self) {
-        if self.next_timer().is_some_and(|at| at <= self.now) {
+    /// Lets the protocol layer do what is due, once all packets have been taken that had come by
+    /// then: this process may not have run for a while, and the others must not pay for it.
+    /// `is_behind`: some that are there may not have been taken.
+    pub(super) fn fire_timers(&mut self, is_behind: bool) {
+        let next = self.next_timer();
+        if next == Some(self.now) {
+            // What the input of this turn asked for, to be done behind all of it.
+            return self.protocol.handle_timeout(self.now, &mut self.pool);
+        }
+        if next.is_none_or(|at| at > self.heard_until) {
+            self.late_since = None;
+            return;
+        }
+        let since = *self.late_since.get_or_insert(self.now);
+        if !is_behind || self.now.since(since) >= TIMERS_LATE_MAX {
+            self.late_since = None;
             self.protocol.handle_timeout(self.now, &mut self.pool);
         }
     }
@@ -161,12 +193,14 @@ impl RingCore {
     }
 
     pub(super) fn poll_event(&mut self) -> Option<Event> {
-        self.protocol.poll_event()
+        let of_network = self.network.as_mut().and_then(Network::poll_event);
+        of_network.or_else(|| self.protocol.poll_event())
     }
 
-    pub(super) fn tallies(&self) -> [&Tally; 3] {
+    pub(super) fn tallies(&self) -> [&Tally; 4] {
         const NOTHING: &Tally = &Tally::new();
         let [groups, order] = self.protocol.tallies();
-        [groups, order, self.network.as_ref().map_or(NOTHING, Network::tally)]
+        let network = self.network.as_ref().map_or([NOTHING; 2], Network::tallies);
+        [groups, order, network[0], network[1]]
     }
 }

@@ -75,7 +75,7 @@ impl RingThread {
             work += self.take_requests(core);
         }
         // Behind all input: what came in time counts, and messages that came together leave so.
-        self.ring.fire_timers();
+        self.ring.fire_timers(self.driver.is_behind());
         self.deliver();
         work += self.ring.transmit(&mut self.driver);
         for port in &mut self.ports {
@@ -90,8 +90,8 @@ impl RingThread {
     fn take_events(&mut self) -> usize {
         for taken in 0..EVENTS_PER_TURN {
             let Some(event) = self.driver.next_event() else { return taken };
-            if let driver::Event::Datagrams { event, .. } = event {
-                self.ring.receive(event);
+            if let driver::Event::Datagrams { socket, event } = event {
+                self.ring.receive(socket, event);
                 continue;
             }
             if let Some(arrival) = self.acceptor.handle_event(event) {
@@ -154,10 +154,12 @@ impl RingThread {
     }
 
     fn wait(&mut self, now: Instant, work: usize, accepting: bool) -> Result<(), RunError> {
+        let timer = self.ring.next_timer();
+        let is_due = timer.is_some_and(|timer| timer <= now);
         let wait = match self.idle.plan(now, work) {
+            Plan::Watch(_) | Plan::Sleep if is_due => Wait::No,
             Plan::Go => Wait::No,
             Plan::Watch(end) => {
-                let timer = self.ring.next_timer();
                 let end = [end, timer, Some(now + super::WATCH_MAX)].into_iter().flatten().min();
                 let end = end.unwrap_or(now);
                 let (driver, ports) = (&mut self.driver, &self.ports);
@@ -196,9 +198,10 @@ impl RingThread {
         }
         if work > 0 {
             self.tally.count(Counter::TurnsBusy);
-            let [groups, order, network] = self.ring.tallies();
+            let [groups, order, network, strangers] = self.ring.tallies();
             let acceptor = self.acceptor.tally();
-            self.counters.publish(&[&self.tally, groups, order, network, acceptor]);
+            let all = [&self.tally, groups, order, network, strangers, acceptor];
+            self.counters.publish(&all);
         }
     }
 }

@@ -56,7 +56,7 @@ impl<L: Link> SessionThread<L> {
         self.link.begin_turn(now);
         let mut work = self.take_events() + self.take_shared();
         work += self.link.exchange(&mut self.core);
-        self.link.fire_timers();
+        self.link.fire_timers(self.driver.is_behind());
         self.core.fire_timers();
         work += self.link.exchange(&mut self.core);
         work += self.link.transmit(&mut self.driver);
@@ -77,7 +77,7 @@ impl<L: Link> SessionThread<L> {
                     // At once, so that what comes from one client is bounded by its buffer.
                     self.link.exchange(&mut self.core);
                 }
-                Event::Datagrams { event, .. } => self.link.receive(event),
+                Event::Datagrams { socket, event } => self.link.receive(socket, event),
                 Event::Sent { .. } | Event::SendFailed { .. } | Event::Ended { .. } => {
                     self.core.handle_event(event);
                 }
@@ -106,7 +106,9 @@ impl<L: Link> SessionThread<L> {
     fn wait(&mut self, now: Instant, work: usize) -> Result<(), RunError> {
         let timers = [self.core.next_timer(), self.link.next_timer()];
         let timer = timers.into_iter().flatten().min();
+        let is_due = timer.is_some_and(|timer| timer <= now);
         let wait = match self.idle.plan(now, work) {
+            Plan::Watch(_) | Plan::Sleep if is_due => Wait::No,
             Plan::Go => Wait::No,
             Plan::Watch(end) => {
                 let end = [end, timer, Some(now + super::WATCH_MAX)].into_iter().flatten().min();
@@ -152,8 +154,8 @@ impl<L: Link> SessionThread<L> {
         if work > 0 {
             self.tally.count(Counter::TurnsBusy);
             let core = self.core.tally();
-            let [groups, order, network, acceptor] = self.link.tallies();
-            let all = [&self.tally, core, groups, order, network, acceptor];
+            let [groups, order, network, strangers, acceptor] = self.link.tallies();
+            let all = [&self.tally, core, groups, order, network, strangers, acceptor];
             self.counters.publish(&all);
         }
     }

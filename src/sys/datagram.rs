@@ -14,8 +14,8 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-pub(super) use raw::CONTROL_BYTES;
 pub use raw::Received;
+pub(super) use raw::{CONTROL_BYTES, NAME_BYTES, parse_address};
 pub(super) use table::Datagrams;
 
 /// Packets that the kernel takes as one train.
@@ -79,6 +79,13 @@ pub struct Destination(SockAddr);
 impl From<SocketAddr> for Destination {
     fn from(address: SocketAddr) -> Self {
         Self(address.into())
+    }
+}
+
+impl Destination {
+    /// The address, as everybody else has it.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.0.as_socket()
     }
 }
 

@@ -12,7 +12,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::bell::Bell;
-use super::datagram::{DatagramSocket, Destination};
+use super::datagram::{DatagramSocket, Destination, Received};
 use super::poll::PollDriver;
 use super::socket::{Listener, Stream};
 use super::table::Key;
@@ -155,7 +155,7 @@ pub struct DatagramKey(pub(super) Key);
 pub enum Wait {
     /// Not at all.
     No,
-    /// At most so long; mio rounds up to whole milliseconds.
+    /// At most so long.
     For(Duration),
     /// Until something happens.
     Forever,
@@ -251,6 +251,8 @@ pub enum DatagramEvent<'a> {
         /// Packets, or trains of them, that the kernel has dropped since the last of these events
         /// because they were not taken in time.
         dropped: u32,
+        /// Who sent them.
+        from: Option<SocketAddr>,
     },
     /// Nothing listens where a packet was sent to.
     Refused {
@@ -265,6 +267,11 @@ pub enum DatagramEvent<'a> {
 }
 
 impl<'a> DatagramEvent<'a> {
+    /// `bytes` came by a receive, and so many packets have been dropped.
+    pub(super) fn received(received: &Received, bytes: &'a [u8], dropped: u32) -> Self {
+        Self::Received { bytes, segment: received.segment, dropped, from: received.from }
+    }
+
     /// The same, as what happened to socket `key`.
     pub(super) fn at(self, key: Key) -> Event<'a> {
         Event::Datagrams { socket: DatagramKey(key), event: self }
@@ -464,6 +471,12 @@ impl Driver {
     /// waiting, unless work is known to be left.
     pub fn ready(&mut self) -> bool {
         each!(&mut self.inner, inner => inner.ready())
+    }
+
+    /// Whether there may be datagrams that were there when the last turn began and that it did not
+    /// bring, because turns are bounded. Asked when its events were taken.
+    pub fn is_behind(&mut self) -> bool {
+        each!(&mut self.inner, inner => inner.is_behind())
     }
 
     /// The next thing that happened, if the last turn brought one more.

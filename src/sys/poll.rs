@@ -8,12 +8,16 @@ mod datagrams;
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use mio::event::Event as Edge;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Token};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::thread::set_current_timer_slack;
 
 use super::accept::{ACCEPTS_PER_TURN, Accepting, REST, Spare};
 use super::bell::Bell;
@@ -117,6 +121,8 @@ enum Found {
 impl PollDriver {
     pub(super) fn open() -> io::Result<Self> {
         let poll = mio::Poll::new()?;
+        // The kernel lets waits of this thread be late by 50 us else, to save wake-ups.
+        let _ = set_current_timer_slack(NonZeroU64::new(1));
         let bell = Bell::new(None)?;
         let spare = Spare::new(&bell)?;
         // Every write to an eventfd is an edge, so nobody needs to read it.
@@ -272,8 +278,8 @@ impl PollDriver {
             Arrived::Nothing => {}
             Arrived::Datagrams(key, received) => {
                 let dropped = self.datagrams.newly_dropped(key, &received);
-                let (bytes, segment) = (self.arrivals.bytes(&received), received.segment);
-                return Some(DatagramEvent::Received { bytes, segment, dropped }.at(key));
+                let bytes = self.arrivals.bytes(&received);
+                return Some(DatagramEvent::received(&received, bytes, dropped).at(key));
             }
             Arrived::Failed(key, error) => return Some(DatagramEvent::Failed { error }.at(key)),
         }
@@ -285,6 +291,10 @@ impl PollDriver {
             }
             Found::Ended(key, error) => Some(Event::Ended { stream: StreamKey(key), error }),
         }
+    }
+
+    pub(super) fn is_behind(&self) -> bool {
+        !self.arrivals.is_empty()
     }
 
     /// Whether there are events to report, or input known to be waiting.
@@ -299,15 +309,23 @@ impl PollDriver {
 
     /// Waits for edges and turns them into flags.
     fn look(&mut self, wait: Wait) -> io::Result<()> {
-        let timeout = match wait {
-            Wait::No => Some(Duration::ZERO),
-            Wait::For(wait) => Some(wait),
-            Wait::Forever => None,
-        };
         self.counts.enters += 1;
+        let mut timeout = Some(Duration::ZERO);
+        match wait {
+            Wait::No => {}
+            Wait::For(wait) if !wait.is_zero() => {
+                self.counts.enters += 1;
+                self.wait_precisely(wait)?;
+            }
+            Wait::For(_) => {}
+            Wait::Forever => timeout = None,
+        }
         match self.poll.poll(&mut self.edges, timeout) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                // What has come while a signal kept us counts as there.
+                self.poll.poll(&mut self.edges, Some(Duration::ZERO))?;
+            }
             Err(error) => return Err(error),
         }
         // Taken out for the time, as handling an edge needs the rest of the driver.
@@ -317,6 +335,17 @@ impl PollDriver {
         }
         self.edges = edges;
         Ok(())
+    }
+
+    /// Waits until there are edges, or so long: epoll's own wait counts whole milliseconds.
+    fn wait_precisely(&self, wait: Duration) -> io::Result<()> {
+        let mut epoll = [PollFd::new(self.poll.registry(), PollFlags::IN)];
+        // What is too long for the kernel is for ever.
+        let wait = Timespec::try_from(wait).ok();
+        match rustix::event::poll(&mut epoll, wait.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn handle_edge(&mut self, edge: &Edge) {

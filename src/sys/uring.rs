@@ -51,6 +51,8 @@ pub(super) struct UringDriver {
     starved: VecDeque<Key>,
     /// Datagram sockets whose receive found no buffer.
     starved_datagrams: Vec<Key>,
+    /// The kernel had more to tell than it did in the last turn.
+    is_cut_short: bool,
     /// Datagram sockets that rest after a failure, soonest first.
     resting_datagrams: VecDeque<(Instant, Key)>,
     /// The buffer whose bytes the last event lent out.
@@ -129,6 +131,7 @@ impl UringDriver {
             resting: VecDeque::new(),
             starved: VecDeque::new(),
             starved_datagrams: Vec::new(),
+            is_cut_short: false,
             resting_datagrams: VecDeque::new(),
             lent: None,
             rung: Vec::new(),
@@ -274,7 +277,13 @@ impl UringDriver {
             Wait::No => None,
             Wait::For(wait) => Some(Some(wait)),
             Wait::Forever => Some(None),
-        })
+        })?;
+        self.is_cut_short = self.kernel.has_more();
+        Ok(())
+    }
+
+    pub(super) fn is_behind(&mut self) -> bool {
+        self.is_cut_short || !self.starved_datagrams.is_empty() || self.kernel.has_completions()
     }
 
     pub(super) fn next_event(&mut self) -> Option<Event<'_>> {
@@ -313,8 +322,7 @@ impl UringDriver {
                         let dropped = self.datagrams.newly_dropped(key, &received);
                         let message = self.kernel.received(self.lent.insert(filled));
                         let bytes = &message[message.len() - received.bytes..];
-                        let segment = received.segment;
-                        return Some(DatagramEvent::Received { bytes, segment, dropped }.at(key));
+                        return Some(DatagramEvent::received(&received, bytes, dropped).at(key));
                     }
                     Arrived::Failed(key, error) => Some(DatagramEvent::Failed { error }.at(key)),
                     Arrived::Nothing => None,

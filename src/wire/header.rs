@@ -43,11 +43,13 @@ pub enum PacketKind {
     Done = 10,
     /// Its sender stops.
     Goodbye = 11,
+    /// What its sender's cluster is, for daemons of another one.
+    Identity = 12,
 }
 
 impl PacketKind {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Data,
         Self::Token,
         Self::TokenRequest,
@@ -59,6 +61,7 @@ impl PacketKind {
         Self::Exchange,
         Self::Done,
         Self::Goodbye,
+        Self::Identity,
     ];
 }
 
@@ -115,6 +118,21 @@ impl Envelope {
             packet[CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
         })
     }
+}
+
+/// Whether a packet of our own making is one of data.
+pub fn is_data(packet: &[u8]) -> bool {
+    packet.get(3) == Some(&(PacketKind::Data as u8))
+}
+
+/// The cluster that a datagram names, if it begins like a packet of this version. Nothing else of
+/// it is looked at: [`open`] does that.
+pub fn cluster(packet: &[u8]) -> Option<u64> {
+    let mut from = Reader::new(packet);
+    let (Some(MAGIC), Some(VERSION)) = (from.u16(), from.u8()) else { return None };
+    // Kind and checksum.
+    from.bytes(5)?;
+    from.u64()
 }
 
 /// Checks the header of a datagram, and that nothing of it was damaged.
@@ -212,6 +230,8 @@ mod tests {
             let body = vec![0xab; len];
             assert_eq!(open(7, &packet), Ok((PacketKind::Notice, ENVELOPE.sender, &body[..])));
             assert_eq!(open(8, &packet), Err(Reject::Cluster));
+            assert_eq!(cluster(&packet), Some(7));
+            assert!(!is_data(&packet));
         }
     }
 
@@ -225,6 +245,8 @@ mod tests {
         }
         for len in 0..packet.len() {
             assert!(open(7, &packet[..len]).is_err(), "{len} bytes");
+            assert_eq!(cluster(&packet[..len]), (len >= 16).then_some(7), "{len} bytes");
         }
+        assert_eq!(cluster(b"GET / HTTP/1.1\r\n\r\n"), None);
     }
 }

@@ -73,6 +73,8 @@ pub fn parse(cluster: u64, packet: &[u8]) -> Result<(Rank, Packet<'_>), Reject> 
         PacketKind::Exchange => Exchange::parse(body).map(Packet::Exchange),
         PacketKind::Done => Done::parse(body).map(Packet::Done),
         PacketKind::Goodbye => Goodbye::parse(body).map(Packet::Goodbye),
+        // Within the cluster there is nothing to learn from it.
+        PacketKind::Identity => None,
     };
     packet.map(|packet| (sender, packet)).ok_or(Reject::Malformed)
 }

@@ -75,7 +75,8 @@ fn contact() -> impl Strategy<Value = Contact> {
 proptest! {
     #[test]
     fn tokens_come_back(
-        ring in ring(), hop: u64, to in 0..DAEMONS_MAX, tour: u8, handed: bool, seq in seq(), flow: u32,
+        ring in ring(), hop: u64, to in 0..DAEMONS_MAX, (tour, handed) in any::<(u8, bool)>(),
+        seq in seq(), flow: u32,
         lags in vec(any::<u32>(), 0..=DAEMONS_MAX), missing in ranges(),
     ) {
         let to = Rank::new(to).unwrap();
@@ -150,7 +151,8 @@ proptest! {
         ring in ring(), seq in seq(), hop: u64, padding in 0_usize..50, keeper in 0..=DAEMONS_MAX,
         parts in vec((0..Service::ALL.len(), any::<(bool, bool)>(), 0_usize..200), 0..20),
     ) {
-        let header = DataHeader { ring, seq, hop, aru: seq, safe: Seq::ZERO, keeper: Rank::new(keeper) };
+        let (safe, keeper) = (Seq::ZERO, Rank::new(keeper));
+        let header = DataHeader { ring, seq, hop, aru: seq, safe, keeper };
         let mut expected = Vec::new();
         let mut content = Vec::new();
         for (service, (first, last), len) in parts {
@@ -166,6 +168,7 @@ proptest! {
             into.copy_from_slice(&content);
         });
         let bytes = packet.clone().unwrap();
+        assert!(super::header::is_data(bytes.as_ref()));
         read(packet, |read| {
             let Packet::Data(data) = read else { panic!("{read:?}") };
             assert_eq!((data.header, data.used()), (header, used));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::crew::Crew;
-use crate::lab::Lab;
+use crate::lab::{Lab, Plan};
 use crate::program::Manner;
 use crate::still::Still;
 use crate::{HOSTS, Raise, at_work, on_labs, with};
@@ -107,6 +107,30 @@ fn pauses_below_the_timeout_split_nothing() {
             lab.signal(host, Signal::STOP);
             thread::park_timeout(Duration::from_millis(100));
             lab.signal(host, Signal::CONT);
+            crew.wait_for_messages(&HOSTS, 10);
+        }
+        still.end(lab);
+        crew.judge(lab);
+    });
+}
+
+/// A daemon that did not run for longer than its own timeout finds tokens and data of the others in
+/// its sockets, who are patient: it has nothing to conclude from the time that has passed.
+#[test]
+fn what_has_come_counts_before_what_is_overdue() {
+    let patient = |plan: Plan| plan.option("--cluster", "failure_timeout_ms = 10000");
+    with(3, patient, |lab| {
+        lab.run(&["stop", "d3"]);
+        lab.edit("d3", |text| {
+            text.replace("failure_timeout_ms = 10000", "failure_timeout_ms = 300")
+        });
+        lab.run(&["start", "d3"]);
+        let crew = at_work(lab);
+        let still = Still::begin(lab);
+        for _ in 0..5 {
+            lab.signal("d3", Signal::STOP);
+            thread::park_timeout(Duration::from_millis(1_500));
+            lab.signal("d3", Signal::CONT);
             crew.wait_for_messages(&HOSTS, 10);
         }
         still.end(lab);
@@ -246,12 +270,7 @@ fn jumbo_frames() {
 
 #[test]
 fn no_multicast() {
-    with(3, |plan| plan.option("--cluster", "multicast = \"none\""), serves);
-}
-
-#[test]
-fn several_segments() {
-    with(3, |plan| plan.option("--segments", "2"), serves);
+    with(3, |plan| plan.flag("--unicast"), serves);
 }
 
 #[test]

@@ -126,6 +126,13 @@ impl Lab {
         self.directory.join(host).join("4803")
     }
 
+    /// Changes the file of a host.
+    pub(crate) fn edit(&self, host: &str, change: impl FnOnce(&str) -> String) {
+        let path = self.directory.join(host).join("madrigal.toml");
+        let text = fs::read_to_string(&path).expect("the lab has written it");
+        fs::write(&path, change(&text)).expect("it may be written");
+    }
+
     /// The network of a host, or of the switch for `net`.
     pub(crate) fn network(&self, host: &str) -> fs::File {
         let path = format!("/run/netns/madrigal-{}-{host}", self.name);

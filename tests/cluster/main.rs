@@ -8,9 +8,11 @@ mod support;
 
 mod crew;
 mod faults;
+mod files;
 mod lab;
 mod loss;
 mod program;
+mod segments;
 mod still;
 mod strangers;
 

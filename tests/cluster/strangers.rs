@@ -32,10 +32,10 @@ const PORT: u16 = 4803;
 
 /// A datagram between daemons.
 #[derive(Clone, Debug)]
-struct Packet {
-    from: SocketAddrV4,
-    to: SocketAddrV4,
-    bytes: Vec<u8>,
+pub(crate) struct Packet {
+    pub(crate) from: SocketAddrV4,
+    pub(crate) to: SocketAddrV4,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// Runs `work` in a thread whose network is that of a host.
@@ -139,7 +139,7 @@ fn garbage(random: &mut Rng, like: &[Packet]) -> Packet {
 }
 
 /// What passed the switch while so many datagrams did.
-fn record(lab: &Lab, count: usize) -> Vec<Packet> {
+pub(crate) fn record(lab: &Lab, count: usize) -> Vec<Packet> {
     in_network(&lab.network("net"), || {
         let recorder = Recorder::new();
         let mut packets = Vec::new();

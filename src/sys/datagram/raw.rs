@@ -4,13 +4,16 @@
 
 use std::io::{self, IoSlice};
 use std::mem::size_of;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsRawFd;
 
 use rustix::io::Errno;
-use socket2::{SockAddr, SockAddrStorage, Socket};
+use socket2::{SockAddr, Socket};
 
 use crate::sys::operation::empty_header;
+
+/// Room for the address of a sender: that of IPv6, and no odd number of words.
+pub(in crate::sys) const NAME_BYTES: usize = 32;
 
 /// Bytes of control data: enough for all that was asked for.
 pub(in crate::sys) const CONTROL_BYTES: usize = 256;
@@ -27,14 +30,21 @@ pub struct Received {
     /// Packets that the kernel dropped so far because the socket's buffer was full, a train that
     /// came as one counted once; wraps. 0 where it tells none.
     pub dropped: u32,
+    /// Who sent them; of a family that is not IP, nobody.
+    pub from: Option<SocketAddr>,
     /// There was more than the buffer took.
     pub(in crate::sys) is_cut: bool,
 }
 
 impl Received {
     /// What the control data of a receive says of its bytes.
-    pub(in crate::sys) fn new(bytes: usize, is_cut: bool, control: &[u8]) -> Self {
-        let mut received = Self { bytes, segment: bytes, dropped: 0, is_cut };
+    pub(in crate::sys) fn new(
+        bytes: usize,
+        is_cut: bool,
+        from: Option<SocketAddr>,
+        control: &[u8],
+    ) -> Self {
+        let mut received = Self { bytes, segment: bytes, dropped: 0, from, is_cut };
         for (level, kind, data) in control_messages(control) {
             let Some(value) = data.first_chunk().copied().map(u32::from_ne_bytes) else { continue };
             match (level, kind) {
@@ -95,7 +105,7 @@ fn receive_message(
     socket: &Socket,
     into: &mut [u8],
     flags: i32,
-    name: Option<&mut SockAddrStorage>,
+    name: &mut [u8; NAME_BYTES],
     control: &mut Control,
 ) -> io::Result<(usize, libc::msghdr)> {
     let mut vector = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
@@ -104,10 +114,8 @@ fn receive_message(
     header.msg_iovlen = 1;
     header.msg_control = control.as_mut_ptr().cast();
     header.msg_controllen = CONTROL_BYTES as _;
-    if let Some(name) = name {
-        header.msg_namelen = name.size_of();
-        header.msg_name = (&raw mut *name).cast();
-    }
+    header.msg_namelen = NAME_BYTES as _;
+    header.msg_name = name.as_mut_ptr().cast();
     // SAFETY: the header names the buffer, the address and the control data with their sizes; all
     // of them are borrowed until the call returns.
     let result = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
@@ -119,20 +127,40 @@ fn receive_message(
     }
 }
 
+/// An address as the kernel writes it: see ip(7) and ipv6(7).
+pub(in crate::sys) fn parse_address(name: &[u8]) -> Option<SocketAddr> {
+    let family = i32::from(u16::from_ne_bytes(*name.first_chunk()?));
+    let port = u16::from_be_bytes(*name.get(2..)?.first_chunk()?);
+    match family {
+        libc::AF_INET => {
+            let octets: [u8; 4] = *name.get(4..)?.first_chunk()?;
+            Some(SocketAddr::new(octets.into(), port))
+        }
+        libc::AF_INET6 => {
+            let octets: [u8; 16] = *name.get(8..)?.first_chunk()?;
+            let scope = u32::from_ne_bytes(*name.get(24..)?.first_chunk()?);
+            Some(SocketAddrV6::new(Ipv6Addr::from(octets), port, 0, scope).into())
+        }
+        _ => None,
+    }
+}
+
 pub(super) fn receive(socket: &Socket, into: &mut [u8]) -> io::Result<Received> {
     let mut control = [0; CONTROL_BYTES];
-    let (bytes, header) = receive_message(socket, into, 0, None, &mut control)?;
+    let mut name = [0; NAME_BYTES];
+    let (bytes, header) = receive_message(socket, into, 0, &mut name, &mut control)?;
     let is_cut = header.msg_flags & libc::MSG_TRUNC != 0;
-    Ok(Received::new(bytes, is_cut, &control[..header.msg_controllen]))
+    let from = parse_address(&name[..NAME_BYTES.min(header.msg_namelen as usize)]);
+    Ok(Received::new(bytes, is_cut, from, &control[..header.msg_controllen]))
 }
 
 /// Takes an answer to something that was sent: what it says, and where that was sent to.
 pub(super) fn next_error(socket: &Socket) -> io::Result<(Option<Errno>, Option<SocketAddr>)> {
     let mut control = [0; CONTROL_BYTES];
-    let mut name = SockAddrStorage::zeroed();
+    let mut name = [0; NAME_BYTES];
     // What was sent comes back, of which nothing is of interest.
     let (_, header) =
-        receive_message(socket, &mut [0; 8], libc::MSG_ERRQUEUE, Some(&mut name), &mut control)?;
+        receive_message(socket, &mut [0; 8], libc::MSG_ERRQUEUE, &mut name, &mut control)?;
     let mut messages = control_messages(&control[..header.msg_controllen]);
     let errno = messages.find_map(|(level, kind, data)| {
         let is_error = matches!(
@@ -143,9 +171,7 @@ pub(super) fn next_error(socket: &Socket) -> io::Result<(Option<Errno>, Option<S
         let number = data.first_chunk().copied().map(i32::from_ne_bytes)?;
         (is_error && (1..4096).contains(&number)).then(|| Errno::from_raw_os_error(number))
     });
-    // SAFETY: the kernel wrote an address of this length, or none, into zeroed storage.
-    let address = unsafe { SockAddr::new(name, header.msg_namelen) };
-    Ok((errno, address.as_socket()))
+    Ok((errno, parse_address(&name[..NAME_BYTES.min(header.msg_namelen as usize)])))
 }
 
 pub(super) fn send(

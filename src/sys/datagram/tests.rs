@@ -75,6 +75,35 @@ fn trains_arrive_packet_by_packet() {
 }
 
 #[test]
+fn drivers_say_who_sent() {
+    each_driver(|driver| {
+        for local in [V4, V6] {
+            let socket = DatagramSocket::unicast(local, 1).unwrap();
+            let address = socket.address().unwrap();
+            let key = driver.attach_datagrams(socket);
+            let senders = [send(address, &train(2, 9, 9)), send(address, &train(1, 8, 8))];
+            let deadline = Instant::now() + PATIENCE;
+            let mut heard = Vec::new();
+            while heard.len() < senders.len() {
+                assert!(Instant::now() < deadline);
+                driver.turn(Wait::For(Duration::from_millis(20))).unwrap();
+                while let Some(event) = driver.next_event() {
+                    let Event::Datagrams { event, .. } = event else { panic!("{event:?}") };
+                    let DatagramEvent::Received { segment, from, .. } = event else {
+                        panic!("{event:?}")
+                    };
+                    heard.push((segment, from.unwrap().port()));
+                    assert_eq!(from.unwrap().ip(), address.ip());
+                }
+            }
+            let ports = senders.map(|sender| sender.address().unwrap().port());
+            assert_eq!(heard, [(9, ports[0]), (8, ports[1])]);
+            driver.close_datagrams(key);
+        }
+    });
+}
+
+#[test]
 fn more_packets_than_buffers_come_in_order_and_none_is_lost() {
     each_driver(|driver| {
         let socket = DatagramSocket::unicast(V4, 1).unwrap();

@@ -3,6 +3,7 @@
 mod bells;
 mod random;
 mod streams;
+mod times;
 
 use std::cell::RefCell;
 use std::collections::HashMap;

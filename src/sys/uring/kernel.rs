@@ -17,7 +17,7 @@ use io_uring::{EnterFlags, IoUring, opcode};
 
 use super::buffers::{DATAGRAMS, ReceiveBuffers, STREAMS};
 use crate::base::limits::{DATAGRAM_BUFFERS, RECEIVE_BYTES};
-use crate::sys::datagram::{CONTROL_BYTES, RECEIVE_BYTES_MAX, Received};
+use crate::sys::datagram::{CONTROL_BYTES, NAME_BYTES, RECEIVE_BYTES_MAX, Received, parse_address};
 use crate::sys::operation::{self, OpKey, SendMemory, SendShape};
 
 /// One send is reported when all of it is written or it failed, not when a part is.
@@ -27,13 +27,14 @@ const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 const MESSAGE_HEADER_BYTES: usize = 16;
 
 /// Room for whatever one receive of datagrams brings.
-const DATAGRAM_BUFFER_BYTES: usize = MESSAGE_HEADER_BYTES + CONTROL_BYTES + RECEIVE_BYTES_MAX;
+const DATAGRAM_BUFFER_BYTES: usize =
+    MESSAGE_HEADER_BYTES + NAME_BYTES + CONTROL_BYTES + RECEIVE_BYTES_MAX;
 
 pub(super) struct Kernel {
     uring: IoUring,
     /// By group. Dropped only when no operation is in flight.
     buffers: ManuallyDrop<[ReceiveBuffers; 2]>,
-    /// How a datagram comes: without an address, with control data. Dropped likewise.
+    /// How a datagram comes: with the sender's address and control data. Dropped likewise.
     datagram_header: ManuallyDrop<Box<libc::msghdr>>,
     /// What the read of the bell's eventfd writes to. Dropped only when no operation is in flight.
     bell_reading: ManuallyDrop<Box<[u8; 8]>>,
@@ -69,6 +70,7 @@ impl Kernel {
         let (count, bytes) = (DATAGRAM_BUFFERS, DATAGRAM_BUFFER_BYTES);
         let datagrams = ReceiveBuffers::register(&submitter, DATAGRAMS, count, bytes)?;
         let mut header = operation::empty_header();
+        header.msg_namelen = NAME_BYTES as _;
         header.msg_controllen = CONTROL_BYTES as _;
         Ok(Self {
             no_iowait: uring.params().is_feature_no_iowait(),
@@ -229,8 +231,18 @@ impl Kernel {
         if !self.uring.completion().is_empty() {
             return true;
         }
+        self.has_more()
+    }
+
+    /// Whether entering the kernel would bring completions.
+    pub(super) fn has_more(&mut self) -> bool {
         let submission = self.uring.submission();
         submission.taskrun() || submission.cq_overflow()
+    }
+
+    /// Whether completions are there that were not taken.
+    pub(super) fn has_completions(&mut self) -> bool {
+        !self.uring.completion().is_empty()
     }
 
     pub(super) fn overflowed(&mut self) -> bool {
@@ -277,7 +289,8 @@ impl Kernel {
         let parsed = RecvMsgOut::parse(self.received(filled), &self.datagram_header);
         let parsed = parsed.expect("a received message has a header");
         let bytes = parsed.payload_data().len();
-        Received::new(bytes, parsed.is_payload_truncated(), parsed.control_data())
+        let from = parse_address(parsed.name_data());
+        Received::new(bytes, parsed.is_payload_truncated(), from, parsed.control_data())
     }
 
     /// Lets the kernel fill the buffer again.
