@@ -61,7 +61,7 @@ pub struct ClusterDaemon {
 /// Daemons of a cluster may differ in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ring {
-    /// Shortest wait for a sign that the token arrived before it is sent again. Default 2 ms.
+    /// Shortest wait for a sign that the token arrived before it is sent again. Default 500 us.
     pub token_repeat: Duration,
     /// A packet may be late by so much before it counts as lost. Default 300 us.
     pub reorder_allowance: Duration,
@@ -102,7 +102,7 @@ impl Default for Segment {
 impl Default for Ring {
     fn default() -> Self {
         Self {
-            token_repeat: Duration::from_millis(2),
+            token_repeat: Duration::from_micros(500),
             reorder_allowance: Duration::from_micros(300),
             notice_interval: Duration::from_micros(30),
             global_window_bytes: 4 << 20,

@@ -34,7 +34,7 @@ pub struct Options {
     /// it. Default 300 ms. Lower finds dead hosts sooner and excludes paused ones sooner.
     pub failure_timeout: Duration,
     /// Wait at least so long for a sign that the token arrived before it is sent again. Default
-    /// 2 ms. Measured rounds may raise it.
+    /// 500 us. Measured rounds may raise it.
     pub token_repeat: Duration,
     /// A packet may be late by so much before it counts as lost. Default 300 us.
     pub reorder_allowance: Duration,
@@ -64,7 +64,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             failure_timeout: Duration::from_millis(300),
-            token_repeat: Duration::from_millis(2),
+            token_repeat: Duration::from_micros(500),
             reorder_allowance: Duration::from_micros(300),
             notice_interval: Duration::from_micros(30),
             datagram_bytes: 1_472,
