@@ -66,7 +66,7 @@ pub(super) trait Link {
     fn poll_event(&mut self) -> Option<Event>;
 
     /// What the parts behind it have counted.
-    fn tallies(&self) -> [&Tally; 5];
+    fn tallies(&self) -> [&Tally; 6];
 }
 
 /// The ring core is in this thread: nothing hops.
@@ -144,6 +144,9 @@ impl Link for Local {
             work += submitted;
         }
         core.handle_throttle(self.ring.is_blocked());
+        if self.ring.take_lack() {
+            core.handle_shortage();
+        }
         work
     }
 
@@ -188,9 +191,9 @@ impl Link for Local {
         self.ring.poll_event()
     }
 
-    fn tallies(&self) -> [&Tally; 5] {
-        let [groups, order, network, strangers] = self.ring.tallies();
-        [groups, order, network, strangers, self.acceptor.tally()]
+    fn tallies(&self) -> [&Tally; 6] {
+        let [groups, order, network, strangers, pool] = self.ring.tallies();
+        [groups, order, network, strangers, pool, self.acceptor.tally()]
     }
 }
 
@@ -215,6 +218,7 @@ impl Remote {
                 }
                 ToSession::Ended(id) => core.handle_disconnected(id),
                 ToSession::Hold(hold) => core.handle_hold(hold),
+                ToSession::Shortage => core.handle_shortage(),
             }
         }
         ITEMS_PER_TURN
@@ -304,9 +308,9 @@ impl Link for Remote {
         None
     }
 
-    fn tallies(&self) -> [&Tally; 5] {
+    fn tallies(&self) -> [&Tally; 6] {
         // The ring core publishes its own.
         const NOTHING: &Tally = &Tally::new();
-        [NOTHING; 5]
+        [NOTHING; 6]
     }
 }

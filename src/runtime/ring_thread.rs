@@ -75,6 +75,9 @@ impl RingThread {
         for core in 0..self.ports.len() {
             work += self.take_requests(core);
         }
+        if self.ring.take_lack() {
+            self.ports.iter_mut().for_each(|port| port.port.lane.push(ToSession::Shortage));
+        }
         work += self.ring.transmit(&mut self.driver);
         for port in &mut self.ports {
             if port.port.lane.flush() {
@@ -196,9 +199,9 @@ impl RingThread {
         }
         if work > 0 {
             self.tally.count(Counter::TurnsBusy);
-            let [groups, order, network, strangers] = self.ring.tallies();
+            let [groups, order, network, strangers, pool] = self.ring.tallies();
             let acceptor = self.acceptor.tally();
-            let all = [&self.tally, groups, order, network, strangers, acceptor];
+            let all = [&self.tally, groups, order, network, strangers, pool, acceptor];
             self.counters.publish(&all);
         }
     }

@@ -154,8 +154,8 @@ impl<L: Link> SessionThread<L> {
         if work > 0 {
             self.tally.count(Counter::TurnsBusy);
             let core = self.core.tally();
-            let [groups, order, network, strangers, acceptor] = self.link.tallies();
-            let all = [&self.tally, core, groups, order, network, strangers, acceptor];
+            let [groups, order, network, strangers, pool, acceptor] = self.link.tallies();
+            let all = [&self.tally, core, groups, order, network, strangers, pool, acceptor];
             self.counters.publish(&all);
         }
     }

@@ -214,7 +214,8 @@ impl Starter {
 
     fn ring_core(&mut self) -> RingCore {
         let (config, sockets) = (&self.config, self.sockets.take());
-        RingCore::new(&config.cluster, config.daemon, sockets, Clock.read(), pool(config))
+        let pool_bytes_max = config.memory.pool_bytes_max;
+        RingCore::new(&config.cluster, config.daemon, sockets, Clock.read(), pool_bytes_max)
     }
 
     /// Starts a thread, which opens its driver and then waits for what `run` needs.
@@ -294,7 +295,7 @@ fn teller(config: &Config) -> Teller {
     Teller::new(config.cluster.daemons.iter().map(|daemon| (daemon.id, daemon.name)).collect())
 }
 
-pub(super) fn pool(config: &Config) -> Pool {
+fn pool(config: &Config) -> Pool {
     Pool::new(PoolOptions { bytes_max: config.memory.pool_bytes_max })
 }
 
