@@ -84,6 +84,7 @@ fn visits(meter: &mut Meter, daemons: usize, rounds: u64) {
         hop: 1 << 32,
         to: Rank::new(1).expect("a rank"),
         tour: u8::MAX,
+        handed: false,
         seq: Seq::ZERO,
         flow: 0,
     };

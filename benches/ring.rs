@@ -1,9 +1,9 @@
 //! What do the order and the network carry by themselves?
 //!
-//! The ring cores of some daemons in a lab (`scripts/lab`, so as root), without sessions: each makes
-//! messages as fast as they are taken, and counts those that are delivered to it, its own among
-//! them. Prints a table; `cargo bench --bench ring -- [--daemons N,N] [--bytes N,N] [--safe]
-//! [--driver io_uring|mio]`.
+//! The ring cores of some daemons in a lab (`scripts/lab`, so as root), without sessions: each
+//! makes messages as fast as they are taken, and counts those that are delivered to it, its own
+//! among them. Prints a table;
+//! `cargo bench --bench ring -- [--daemons N,N] [--bytes N,N] [--safe]`.
 
 #[path = "../tests/support/mod.rs"]
 mod support;

@@ -25,6 +25,10 @@ const TRIP: Duration = Duration::from_micros(50);
 enum Load {
     /// One message at a time, from any daemon: the token rests in between.
     Single,
+    /// One daemon sends, a message each 300 us.
+    One,
+    /// Two send in turns, each 300 us after the other, as programs do that ask and answer.
+    Turns,
     /// Each daemon sends a message each millisecond or so.
     Steady,
     /// Each sends thirty packets at a time, twenty times as often.
@@ -67,6 +71,14 @@ fn run(daemons: usize, service: Service, load: Load) -> Trace {
             }
             Workload::silent()
         }
+        Load::One | Load::Turns => {
+            let senders = if matches!(load, Load::One) { 1 } else { 2 };
+            for turn in 0..2_000 {
+                cluster.submit(turn % senders, service, 100);
+                cluster.run_for(Duration::from_micros(300));
+            }
+            Workload::silent()
+        }
         Load::Steady => workload(Duration::from_millis(1), 1, 100),
         Load::Heavy => workload(Duration::from_micros(50), 2, 20_000),
     };
@@ -106,8 +118,14 @@ fn main() {
         "{:8} {:7} {:8} {:>9} {:>9} {:>9}  messages",
         "daemons", "load", "service", "p50", "p99", "max"
     );
-    for (load, name) in [(Load::Single, "single"), (Load::Steady, "steady"), (Load::Heavy, "heavy")]
-    {
+    let loads = [
+        (Load::Single, "single"),
+        (Load::One, "one"),
+        (Load::Turns, "turns"),
+        (Load::Steady, "steady"),
+        (Load::Heavy, "heavy"),
+    ];
+    for (load, name) in loads {
         for daemons in [3, 5, 8] {
             for service in [Service::Agreed, Service::Safe] {
                 let latencies = latencies(&run(daemons, service, load));

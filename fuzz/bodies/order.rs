@@ -239,12 +239,14 @@ impl World {
             0 => {
                 let part =
                     Part { service: Service::Safe, first: true, last: true, start: 0, len: 0 };
-                let header = DataHeader { ring, seq, hop, aru, safe };
+                let keeper = Rank::new(hop as usize % (2 * DAEMONS));
+                let header = DataHeader { ring, seq, hop, aru, safe, keeper };
                 header.emit(envelope, &mut Heap, 4, 4, |into| emit_part_header(&part, into))
             }
             1 | 2 => {
                 let (to, tour, flow) = (rank(me as u8), aru.get() as u8, safe.get() as u32);
-                let header = TokenHeader { ring, hop, to, tour, seq, flow };
+                let handed = number() % 2 == 0;
+                let header = TokenHeader { ring, hop, to, tour, handed, seq, flow };
                 let lags = std::iter::repeat_n(number() as u32, DAEMONS - 1);
                 header.emit(lags, &missing, envelope, &mut Heap)
             }

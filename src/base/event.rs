@@ -82,6 +82,8 @@ pub enum Counter {
     TokensParked,
     /// Times a resting token was handed to a daemon that asked for it.
     TokensGranted,
+    /// Times the token was handed to a daemon that was expected to need it next.
+    TokensHanded,
     /// Messages that came out of the order, of all daemons.
     MessagesOrdered,
     /// Messages for members on this daemon alone, which took no place in the ring's order.
@@ -139,6 +141,7 @@ impl Counter {
         Self::TokensRepeated,
         Self::TokensParked,
         Self::TokensGranted,
+        Self::TokensHanded,
         Self::MessagesOrdered,
         Self::MessagesLocal,
         Self::OrderedMalformed,

@@ -50,6 +50,7 @@ pub const NAMES: [(Counter, &str); Counter::COUNT] = [
     (Counter::TokensRepeated, "tokens_repeated"),
     (Counter::TokensParked, "tokens_parked"),
     (Counter::TokensGranted, "tokens_granted"),
+    (Counter::TokensHanded, "tokens_handed"),
     (Counter::MessagesOrdered, "messages_ordered"),
     (Counter::MessagesLocal, "messages_local"),
     (Counter::OrderedMalformed, "ordered_malformed"),

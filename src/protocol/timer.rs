@@ -21,6 +21,9 @@ pub(crate) struct Timing {
     pub(crate) hearing: Duration,
     /// A resting token goes on a tour so often.
     pub(crate) tour: Duration,
+    /// A token waits for the next message where that is expected for so long, then it shows that
+    /// everybody has everything.
+    pub(crate) linger: Duration,
     /// A request for missing packets is repeated after so long.
     pub(crate) repair: Duration,
     /// Work that waits for memory is tried again after so long.
@@ -39,6 +42,7 @@ impl Timing {
             hearing: failure * 2,
             // A process that died while nothing was to be done is found by then.
             tour: failure / 20,
+            linger: Duration::from_millis(1).min(failure / 40),
             repair: (options.reorder_allowance * 2).min(failure / 12),
             memory: Duration::from_millis(1),
         }

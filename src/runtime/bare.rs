@@ -123,11 +123,11 @@ impl Bare {
     fn turn(&mut self) -> io::Result<()> {
         let now = Clock.read();
         let mut work = self.take_events(now);
+        work += self.submit(now);
         if self.order.poll_timeout().is_some_and(|at| at <= now) {
             self.order.handle_timeout(now, &mut self.pool);
         }
         self.deliver();
-        work += self.submit(now);
         let order = &mut self.order;
         if let Some(ring) = order.ring() {
             self.network.follow(ring, order.members());
@@ -166,7 +166,6 @@ impl Bare {
             }
             submitted += 1;
         }
-        self.deliver();
         submitted
     }
 

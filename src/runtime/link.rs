@@ -6,8 +6,10 @@ use super::port::{Port, ToRing, ToSession};
 use super::ring_core::{Answer, RingCore};
 use super::session_core::SessionCore;
 use super::shared::Shared;
+use super::start::names;
 use crate::base::limits::ITEMS_PER_TURN;
 use crate::base::{Event, Instant, Tally};
+use crate::observe::log::Teller;
 use crate::protocol::Delivery;
 use crate::session::Hold;
 use crate::sys::driver::{self, DatagramEvent, DatagramKey, Driver};
@@ -20,11 +22,12 @@ pub(super) trait Link {
     /// A turn begins.
     fn begin_turn(&mut self, now: Instant);
 
-    /// The turn's events were taken: what is due is done. `is_behind`: some events were left.
+    /// Does what is due, behind all input of the turn: what came in time counts, and messages that
+    /// came together leave together. `is_behind`: some events were left.
     fn fire_timers(&mut self, is_behind: bool);
 
     /// Looks whether the daemon is to go over to another cluster.
-    fn look(&mut self, shared: &Shared);
+    fn look(&mut self, shared: &Shared, teller: &mut Teller);
 
     /// When something will be due.
     fn next_timer(&self) -> Option<Instant>;
@@ -118,8 +121,9 @@ impl Link for Local {
         self.ring.fire_timers(is_behind);
     }
 
-    fn look(&mut self, shared: &Shared) {
+    fn look(&mut self, shared: &Shared, teller: &mut Teller) {
         if let Some(cluster) = shared.take_cluster() {
+            teller.rename(names(&cluster));
             self.ring.reload(&cluster);
         }
     }
@@ -232,7 +236,7 @@ impl Link for Remote {
 
     fn fire_timers(&mut self, _is_behind: bool) {}
 
-    fn look(&mut self, _shared: &Shared) {}
+    fn look(&mut self, _shared: &Shared, _teller: &mut Teller) {}
 
     fn next_timer(&self) -> Option<Instant> {
         None

@@ -179,8 +179,12 @@ impl RingCore {
     /// then: this process may not have run for a while, and the others must not pay for it.
     /// `is_behind`: some that are there may not have been taken.
     pub(super) fn fire_timers(&mut self, is_behind: bool) {
-        let is_due = self.next_timer().is_some_and(|at| at <= self.heard_until);
-        if !is_due {
+        let next = self.next_timer();
+        if next == Some(self.now) {
+            // What the input of this turn asked for, to be done behind all of it.
+            return self.protocol.handle_timeout(self.now, &mut self.pool);
+        }
+        if next.is_none_or(|at| at > self.heard_until) {
             self.late_since = None;
             return;
         }

@@ -9,6 +9,7 @@ use super::idle::{Idle, Plan};
 use super::port::{Lane, Port, TARGETS_MAX, Targets, ToRing, ToSession};
 use super::ring_core::{Answer, RingCore};
 use super::shared::Shared;
+use super::start::names;
 use crate::base::limits::{EVENTS_PER_TURN, ITEMS_PER_TURN};
 use crate::base::{Counter, Instant, SessionId, Tally};
 use crate::mem::pool::Slice;
@@ -59,6 +60,7 @@ impl RingThread {
             self.wait(now, work, accepting)?;
             now = self.clock.read();
             if let Some(cluster) = self.shared.take_cluster() {
+                self.teller.rename(names(&cluster));
                 self.ring.reload(&cluster);
             }
             work = self.turn(now);
@@ -69,12 +71,14 @@ impl RingThread {
     fn turn(&mut self, now: Instant) -> usize {
         self.ring.begin_turn(now);
         let mut work = self.take_events();
-        self.ring.fire_timers(self.driver.is_behind());
         self.ring.retry();
         self.deliver();
         for core in 0..self.ports.len() {
             work += self.take_requests(core);
         }
+        // Behind all input: what came in time counts, and messages that came together leave so.
+        self.ring.fire_timers(self.driver.is_behind());
+        self.deliver();
         if self.ring.take_lack() {
             self.ports.iter_mut().for_each(|port| port.port.lane.push(ToSession::Shortage));
         }

@@ -43,7 +43,7 @@ impl<L: Link> SessionThread<L> {
         while !self.shared.is_stopping() {
             self.wait(now, work)?;
             now = self.clock.read();
-            self.link.look(&self.shared);
+            self.link.look(&self.shared, &mut self.teller);
             work = self.turn(now);
         }
         self.link.close(&mut self.driver);
@@ -55,8 +55,8 @@ impl<L: Link> SessionThread<L> {
         self.core.begin_turn(now);
         self.link.begin_turn(now);
         let mut work = self.take_events() + self.take_shared();
-        self.link.fire_timers(self.driver.is_behind());
         work += self.link.exchange(&mut self.core);
+        self.link.fire_timers(self.driver.is_behind());
         self.core.fire_timers();
         work += self.link.exchange(&mut self.core);
         work += self.link.transmit(&mut self.driver);

@@ -19,11 +19,11 @@ use super::session_core::SessionCore;
 use super::session_thread::SessionThread;
 use super::shared::Shared;
 use super::{RunError, Running, StartError};
-use crate::base::Tally;
 use crate::base::limits::{
     DESCRIPTORS_RESERVED, LISTEN_PATIENCE, LISTEN_PAUSE, QUEUE_SLOTS, RECEIVE_BUFFERS, RING_ENTRIES,
 };
-use crate::config::{self, Config, DriverChoice, SlowReceiver, UnixSocket};
+use crate::base::{DaemonId, DaemonName, Tally};
+use crate::config::{self, Cluster, Config, DriverChoice, SlowReceiver, UnixSocket};
 use crate::mem::QueueSizes;
 use crate::mem::pool::{Pool, PoolOptions};
 use crate::mem::spsc::queue;
@@ -292,7 +292,12 @@ fn rules(auth: &config::Auth) -> session::Auth {
 
 /// Tells of daemons by name.
 fn teller(config: &Config) -> Teller {
-    Teller::new(config.cluster.daemons.iter().map(|daemon| (daemon.id, daemon.name)).collect())
+    Teller::new(names(&config.cluster))
+}
+
+/// What daemons are called.
+pub(super) fn names(cluster: &Cluster) -> Vec<(DaemonId, DaemonName)> {
+    cluster.daemons.iter().map(|daemon| (daemon.id, daemon.name)).collect()
 }
 
 fn pool(config: &Config) -> Pool {

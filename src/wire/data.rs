@@ -1,6 +1,6 @@
 //! Data packets: messages and parts of messages with a place in a ring's order.
 
-use crate::base::{RingId, Seq, Service, Store};
+use crate::base::{Rank, RingId, Seq, Service, Store};
 
 use super::codec::{Reader, Writer};
 use super::header::{Envelope, HEADER_BYTES, PacketKind};
@@ -28,6 +28,9 @@ pub struct DataHeader {
     pub aru: Seq,
     /// All packets up to here had reached everybody, as the sender knew.
     pub safe: Seq,
+    /// Who has the token after this turn, if it does not go round: the sender, or the one to whom
+    /// it is handed. As it seemed when the packet was made.
+    pub keeper: Option<Rank>,
 }
 
 /// A data packet as it came: its header, and its parts, which are well-formed.
@@ -68,7 +71,11 @@ impl<'a> Data<'a> {
         let ring = from.ring()?;
         let (seq, hop, aru, safe) = (from.seq()?, from.u64()?, from.seq()?, from.seq()?);
         let used = usize::from(from.u16()?);
-        if from.u16()? != 0 || seq == Seq::ZERO {
+        let keeper = match from.u8()? {
+            0 => None,
+            place => Some(Rank::new(usize::from(place) - 1)?),
+        };
+        if from.u8()? != 0 || seq == Seq::ZERO {
             return None;
         }
         let parts = from.bytes(used)?;
@@ -83,7 +90,7 @@ impl<'a> Data<'a> {
             }
             rest.bytes(len)?;
         }
-        Some(Self { header: DataHeader { ring, seq, hop, aru, safe }, parts })
+        Some(Self { header: DataHeader { ring, seq, hop, aru, safe, keeper }, parts })
     }
 
     /// Whether a safe message ends in it.
@@ -164,7 +171,8 @@ impl DataHeader {
             to.seq(self.aru);
             to.seq(self.safe);
             to.u16(used as u16);
-            to.u16(0);
+            to.u8(self.keeper.map_or(0, |rank| rank.index() as u8 + 1));
+            to.u8(0);
             to.end();
             let (parts, padding) = parts.split_at_mut(used);
             fill(parts);

@@ -40,11 +40,10 @@ impl Packet<'_> {
     pub fn names(&self) -> DaemonSet {
         let contact = |contact: &Contact| contact.members.union(contact.heard);
         match self {
-            Self::Data(_)
-            | Self::TokenRequest(_)
-            | Self::Notice(_)
-            | Self::RepairRequest(_)
-            | Self::Goodbye(_) => DaemonSet::EMPTY,
+            Self::TokenRequest(_) | Self::Notice(_) | Self::RepairRequest(_) | Self::Goodbye(_) => {
+                DaemonSet::EMPTY
+            }
+            Self::Data(data) => data.header.keeper.map_or(DaemonSet::EMPTY, DaemonSet::only),
             Self::Token(token) => DaemonSet::only(token.header.to),
             Self::Join(join) => contact(&join.contact).union(join.joined).union(join.proposal),
             Self::Presence(presence) => contact(presence),

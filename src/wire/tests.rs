@@ -75,11 +75,12 @@ fn contact() -> impl Strategy<Value = Contact> {
 proptest! {
     #[test]
     fn tokens_come_back(
-        ring in ring(), hop: u64, to in 0..DAEMONS_MAX, tour: u8, seq in seq(), flow: u32,
+        ring in ring(), hop: u64, to in 0..DAEMONS_MAX, (tour, handed) in any::<(u8, bool)>(),
+        seq in seq(), flow: u32,
         lags in vec(any::<u32>(), 0..=DAEMONS_MAX), missing in ranges(),
     ) {
         let to = Rank::new(to).unwrap();
-        let header = TokenHeader { ring, hop, to, tour, seq, flow };
+        let header = TokenHeader { ring, hop, to, tour, handed, seq, flow };
         let packet = header.emit(lags.iter().copied(), &missing, envelope(), &mut Heap);
         read(packet, |read| {
             let Packet::Token(token) = read else { panic!("{read:?}") };
@@ -147,10 +148,11 @@ proptest! {
 
     #[test]
     fn data_comes_back_part_by_part(
-        ring in ring(), seq in seq(), hop: u64, padding in 0_usize..50,
+        ring in ring(), seq in seq(), hop: u64, padding in 0_usize..50, keeper in 0..=DAEMONS_MAX,
         parts in vec((0..Service::ALL.len(), any::<(bool, bool)>(), 0_usize..200), 0..20),
     ) {
-        let header = DataHeader { ring, seq, hop, aru: seq, safe: Seq::ZERO };
+        let (safe, keeper) = (Seq::ZERO, Rank::new(keeper));
+        let header = DataHeader { ring, seq, hop, aru: seq, safe, keeper };
         let mut expected = Vec::new();
         let mut content = Vec::new();
         for (service, (first, last), len) in parts {

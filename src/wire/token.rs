@@ -38,6 +38,8 @@ pub struct TokenHeader {
     pub to: Rank,
     /// So many more times it is passed on before it may rest.
     pub tour: u8,
+    /// Whether it was handed over out of turn, to one who is expected to need it.
+    pub handed: bool,
     /// The last place that was given away.
     pub seq: Seq,
     /// Bytes sent during the last rotation.
@@ -62,7 +64,7 @@ const _: () = assert!(
         <= PEER_DATAGRAM_BYTES_MIN
 );
 
-const TOKEN_FIELDS_BYTES: usize = 12 + 8 + 1 + 1 + 8 + 4 + 1 + 1;
+const TOKEN_FIELDS_BYTES: usize = 12 + 8 + 1 + 1 + 1 + 8 + 4 + 1 + 1;
 
 impl Item for u32 {
     const BYTES: usize = 4;
@@ -100,7 +102,7 @@ impl<'a> Token<'a> {
         let mut from = Reader::new(body);
         let (ring, hop) = (from.ring()?, from.u64()?);
         let to = Rank::new(usize::from(from.u8()?))?;
-        let (tour, seq, flow) = (from.u8()?, from.seq()?, from.u32()?);
+        let (tour, handed, seq, flow) = (from.u8()?, from.flag()?, from.seq()?, from.u32()?);
         let (daemons, runs) = (usize::from(from.u8()?), from.u8()?);
         if daemons > DAEMONS_MAX {
             return None;
@@ -108,7 +110,7 @@ impl<'a> Token<'a> {
         let lags = Listed::new(from.bytes(daemons * u32::BYTES)?);
         let missing = parse_ranges(&mut from, runs)?;
         from.end()?;
-        let header = TokenHeader { ring, hop, to, tour, seq, flow };
+        let header = TokenHeader { ring, hop, to, tour, handed, seq, flow };
         Some(Self { header, lags, missing })
     }
 }
@@ -131,6 +133,7 @@ impl TokenHeader {
             to.u64(self.hop);
             to.u8(self.to.index() as u8);
             to.u8(self.tour);
+            to.flag(self.handed);
             to.seq(self.seq);
             to.u32(self.flow);
             to.u8(daemons as u8);

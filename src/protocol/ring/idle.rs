@@ -1,14 +1,22 @@
-//! When there is nothing to do: the token rests, and whoever needs it asks for it. With nothing
-//! outstanding it may be handed to anyone; the rotation goes on from there.
+//! When there is little to do: the token rests, and whoever needs it asks for it. It need not go
+//! round to be of use: it may be handed to anyone, and the rotation goes on from there.
+//!
+//! A rotation serves many who send. Where one alone sends, the token stays with it, and where two
+//! send in turns, as programs do that ask and answer, it goes to the other one together with the
+//! data: so a message costs one trip, not three for asking, granting and sending.
 
 use std::time::Duration;
 
 use crate::base::{Buffer, Counter, DaemonSet, Instant, Rank, Seq, Store};
 use crate::wire::token::{TokenHeader, TokenRequest};
 
-use super::super::context::Scope;
+use super::super::context::{Context, Scope};
 use super::super::timer::{earlier, is_due};
 use super::rotation::Rotation;
+
+/// The token goes round to collect what everybody has when more than this share of the receive
+/// windows is not known to be with everybody.
+const LINGER_SHARE: u64 = 8;
 
 /// Where the token rests, and who would like to have it.
 #[derive(Debug, Default)]
@@ -19,6 +27,8 @@ pub(crate) struct Rest {
     there: Option<Rank>,
     /// Who asked for it since it was here.
     wanted_by: DaemonSet,
+    /// Who had something to send since this daemon had.
+    senders: DaemonSet,
     /// When to ask for it, and how long to wait before asking again.
     ask_at: Option<(Instant, Duration)>,
 }
@@ -27,6 +37,11 @@ impl Rest {
     /// Whether the token rests here.
     pub(crate) fn is_here(&self) -> bool {
         self.here.is_some()
+    }
+
+    /// Whether nobody asked for it.
+    pub(super) fn is_unwanted(&self) -> bool {
+        self.wanted_by.is_empty()
     }
 
     /// The last place that was given away, while it rests here.
@@ -39,9 +54,19 @@ impl Rest {
         self.there
     }
 
-    /// A daemon said that it rests there.
+    /// It is to be had there: it rests, or that daemon passed it to this one.
     pub(super) fn rests_at(&mut self, rank: Rank) {
         self.there = Some(rank);
+    }
+
+    /// Another daemon had something to send.
+    pub(super) fn sent_by(&mut self, rank: Rank) {
+        self.senders.insert(rank);
+    }
+
+    /// This daemon had something to send.
+    pub(super) fn sent(&mut self) {
+        self.senders = DaemonSet::EMPTY;
     }
 
     /// There was a sign that it moves.
@@ -81,12 +106,59 @@ impl<B: Buffer> Rotation<B> {
         self.tell_all(scope);
     }
 
+    /// Who will need the token next, where that can be told.
+    pub(super) fn next_user(
+        &self,
+        token: &TokenHeader,
+        cx: &Context<B>,
+        now: Instant,
+    ) -> Option<Rank> {
+        let unsafe_packets = token.seq.get() - self.ring.safe().get();
+        let Rest { wanted_by, senders, .. } = &self.rest;
+        // Otherwise it is to show that everybody is there, and to collect what everybody has.
+        let may_stay = token.tour == 0
+            && now < self.round_at + cx.timing.tour
+            && self.missing.is_empty()
+            && unsafe_packets < cx.options.window_packets as u64 / LINGER_SHARE;
+        let one_of = |set: &DaemonSet| set.iter().next().filter(|_| set.len() == 1);
+        match (wanted_by.is_empty(), senders.is_empty()) {
+            _ if !may_stay => None,
+            (true, true) => Some(cx.me),
+            (true, false) => one_of(senders),
+            (false, true) => one_of(wanted_by),
+            (false, false) => one_of(wanted_by).filter(|_| senders.len() == 1),
+        }
+    }
+
+    /// Lets `user` have the token, for a moment if it does not need it.
+    pub(super) fn hand_over<S: Store<Buffer = B>>(
+        &mut self,
+        mut token: TokenHeader,
+        user: Rank,
+        scope: &mut Scope<'_, S>,
+    ) {
+        token.flow = 0;
+        if user == scope.cx.me {
+            let until = scope.now + scope.cx.timing.linger;
+            self.rest.here = Some((token, until.min(self.round_at + scope.cx.timing.tour)));
+            return;
+        }
+        scope.cx.out.count(Counter::TokensHanded);
+        token.handed = true;
+        self.pass(token, user, scope);
+        self.rest.rests_at(user);
+    }
+
     /// Another daemon asks for the token.
     pub(crate) fn on_request<S: Store<Buffer = B>>(
         &mut self,
         from: Rank,
         scope: &mut Scope<'_, S>,
     ) {
+        if self.suspect() == Some(from) {
+            // It was on its way there, and got lost.
+            return self.repeat(scope);
+        }
         self.rest.wanted_by.insert(from);
         if let Some((_, until)) = &mut self.rest.here {
             // Requests come together, as all who wait learn together where it rests.
@@ -103,12 +175,15 @@ impl<B: Buffer> Rotation<B> {
         }
         scope.cx.out.count(Counter::TokensGranted);
         self.pass(token, to, scope);
+        self.rest.rests_at(to);
     }
 
     /// A message waits that was just submitted.
     pub(crate) fn on_submit<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
-        if let Some((token, _)) = self.rest.here.take() {
-            return self.visit(token, scope);
+        if let Some((_, until)) = &mut self.rest.here {
+            // Messages come together, and leave in the same packets.
+            *until = scope.now;
+            return;
         }
         if self.rest.ask_at.is_some() {
             return;
@@ -140,13 +215,17 @@ impl<B: Buffer> Rotation<B> {
         if is_due(scope.now, self.rest.here.map(|(_, until)| until))
             && let Some((mut token, _)) = self.rest.here.take()
         {
+            if !scope.cx.backlog.is_empty() {
+                return self.visit(token, scope);
+            }
             if !self.rest.wanted_by.is_empty() {
                 return self.grant(token, scope);
             }
-            // One round without rest shows everybody that everybody is there.
-            token.tour = self.ring.set.len() as u8;
-            let next = self.ring.set.successor(scope.cx.me).expect("a ring has daemons");
-            self.pass(token, next, scope);
+            if self.ring.is_stable() {
+                // One round without rest shows everybody that everybody is there.
+                token.tour = self.ring.set.len() as u8;
+            }
+            self.pass_on(token, scope);
         }
         if is_due(scope.now, self.rest.ask_at.map(|(at, _)| at)) {
             self.ask(scope);

@@ -197,7 +197,14 @@ mod tests {
     /// Parts of each packet as (len, first, last), for 1,000 bytes of room.
     fn packets(mut backlog: Backlog<HeapBuffer>) -> Vec<Vec<(usize, bool, bool)>> {
         let ring = RingId { number: 1, leader: DaemonId::new(1) };
-        let header = DataHeader { ring, seq: Seq::new(1), hop: 1, aru: Seq::ZERO, safe: Seq::ZERO };
+        let header = DataHeader {
+            ring,
+            seq: Seq::new(1),
+            hop: 1,
+            aru: Seq::ZERO,
+            safe: Seq::ZERO,
+            keeper: None,
+        };
         let me = Rank::new(0).unwrap();
         let envelope = Envelope { cluster: 1, sender: me };
         let mut packets = Vec::new();
@@ -243,7 +250,14 @@ mod tests {
     fn what_goes_first_waits_only_for_what_was_begun_and_for_its_like() {
         let header = |seq| {
             let ring = RingId { number: 1, leader: DaemonId::new(1) };
-            DataHeader { ring, seq: Seq::new(seq), hop: 1, aru: Seq::ZERO, safe: Seq::ZERO }
+            DataHeader {
+                ring,
+                seq: Seq::new(seq),
+                hop: 1,
+                aru: Seq::ZERO,
+                safe: Seq::ZERO,
+                keeper: None,
+            }
         };
         let me = Rank::new(0).unwrap();
         let envelope = Envelope { cluster: 1, sender: me };
@@ -267,7 +281,14 @@ mod tests {
     fn what_goes_first_does_not_wait_for_what_has_to_begin_again() {
         let mut backlog = backlog(&[1_500]);
         let ring = RingId { number: 1, leader: DaemonId::new(1) };
-        let header = DataHeader { ring, seq: Seq::new(1), hop: 1, aru: Seq::ZERO, safe: Seq::ZERO };
+        let header = DataHeader {
+            ring,
+            seq: Seq::new(1),
+            hop: 1,
+            aru: Seq::ZERO,
+            safe: Seq::ZERO,
+            keeper: None,
+        };
         let me = Rank::new(0).unwrap();
         let envelope = Envelope { cluster: 1, sender: me };
         assert!(backlog.pack(header, me, envelope, 1_000, &mut Heap).is_some());

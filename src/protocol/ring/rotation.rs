@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::base::{Buffer, Counter, Instant, Rank, Seq, Store};
-use crate::wire::data::Data;
+use crate::wire::data::{Data, DataHeader};
 use crate::wire::token::{Notice, Ranges, Token, TokenHeader, emit_repair_request};
 
 use super::super::context::{Context, Scope};
@@ -17,6 +17,9 @@ use super::repair::{self, Overdue};
 
 /// Rounds after which even a patient daemon takes the token for lost.
 const ROUNDS_MAX: u32 = 8;
+
+/// What has come is told at the latest when it is this share of the receive window.
+const NOTICE_SHARE: u64 = 32;
 
 /// Measured rounds raise the failure timeout to so many times its floor at most.
 const FAILURE_FACTOR_MAX: u32 = 10;
@@ -48,11 +51,15 @@ pub(crate) struct Rotation<B> {
     passed: Option<Passed>,
     /// When it was passed on, for as long as it goes round without rest or loss.
     passed_at: Option<Instant>,
+    /// When this daemon last passed it on in the rotation.
+    pub(super) round_at: Instant,
     /// When there was the last sign that the token moves.
     sign_at: Instant,
     round: RoundTime,
     /// The aru that all others were told last.
     pub(super) announced: Seq,
+    /// The aru at the last visit of the token, which tells it too.
+    pub(super) visit_aru: Seq,
     noticed_at: Instant,
     notice_at: Option<Instant>,
     /// Work waits for memory until then.
@@ -74,9 +81,11 @@ impl<B: Buffer> Rotation<B> {
             visit_seq: Seq::ZERO,
             passed: None,
             passed_at: None,
+            round_at: now,
             sign_at: now,
             round: RoundTime::default(),
             announced: Seq::ZERO,
+            visit_aru: Seq::ZERO,
             noticed_at: Instant::ZERO,
             notice_at: None,
             memory_at: None,
@@ -90,6 +99,7 @@ impl<B: Buffer> Rotation<B> {
             hop: 1,
             to: scope.cx.me,
             tour: self.ring.set.len() as u8,
+            handed: false,
             seq: Seq::ZERO,
             flow: 0,
         };
@@ -159,9 +169,37 @@ impl<B: Buffer> Rotation<B> {
             Counter::PacketsDuplicate
         });
         self.on_sign(header.hop, scope.now);
+        if is_new {
+            self.rest.sent_by(from);
+        }
+        self.on_keeper(from, header, scope);
         self.ring.learn_aru(from, header.aru);
         self.ring.learn_safe(header.safe);
         self.settle(scope);
+    }
+
+    /// Learns from data where the token is, unless it moved on since.
+    fn on_keeper<S: Store<Buffer = B>>(
+        &mut self,
+        from: Rank,
+        header: &DataHeader,
+        scope: &mut Scope<'_, S>,
+    ) {
+        let Some(keeper) = header.keeper.filter(|&keeper| self.ring.set.contains(keeper)) else {
+            return;
+        };
+        if header.hop < self.last_hop.max(self.visit_hop) || self.rest.is_here() {
+            return;
+        }
+        self.passed_at = None;
+        if keeper == scope.cx.me {
+            // It will come. Who sent it has it, if it got lost.
+            return self.rest.rests_at(from);
+        }
+        if self.rest.place() != Some(keeper) {
+            self.rest.rests_at(keeper);
+            self.ask(scope);
+        }
     }
 
     /// Word of what another daemon has.
@@ -194,6 +232,17 @@ impl<B: Buffer> Rotation<B> {
         }
     }
 
+    /// Passes the token on in the rotation.
+    pub(super) fn pass_on<S: Store<Buffer = B>>(
+        &mut self,
+        token: TokenHeader,
+        scope: &mut Scope<'_, S>,
+    ) {
+        self.round_at = scope.now;
+        let next = self.ring.set.successor(scope.cx.me).expect("a ring has daemons");
+        self.pass(token, next, scope);
+    }
+
     /// Remembers a token that goes out, and sends it.
     pub(super) fn pass<S: Store<Buffer = B>>(
         &mut self,
@@ -205,10 +254,23 @@ impl<B: Buffer> Rotation<B> {
         token.hop += 1;
         token.to = to;
         token.tour = token.tour.saturating_sub(1);
-        (self.sign_at, self.passed_at) = (scope.now, Some(scope.now));
+        self.sign_at = scope.now;
+        // Where it is handed over it waits, which is no time of a round.
+        self.passed_at = (!token.handed).then_some(scope.now);
         let wait = self.patience(scope.cx);
         self.emit_token(&token, scope);
         self.passed = Some(Passed { token, repeat_at: scope.now + wait, wait });
+    }
+
+    /// Sends the token that was passed on last once more.
+    pub(super) fn repeat<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
+        let Some(passed) = &mut self.passed else { return };
+        passed.wait = (passed.wait * 2).min(scope.cx.timing.failure / 8);
+        passed.repeat_at = scope.now + passed.wait;
+        self.passed_at = None;
+        let token = passed.token;
+        scope.cx.out.count(Counter::TokensRepeated);
+        self.emit_token(&token, scope);
     }
 
     fn emit_token<S: Store<Buffer = B>>(&self, token: &TokenHeader, scope: &mut Scope<'_, S>) {
@@ -265,13 +327,8 @@ impl<B: Buffer> Rotation<B> {
 
     pub(crate) fn on_timeout<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
         let now = scope.now;
-        if let Some(passed) = self.passed.as_mut().filter(|passed| passed.repeat_at <= now) {
-            passed.wait = (passed.wait * 2).min(scope.cx.timing.failure / 8);
-            passed.repeat_at = now + passed.wait;
-            self.passed_at = None;
-            let token = passed.token;
-            scope.cx.out.count(Counter::TokensRepeated);
-            self.emit_token(&token, scope);
+        if self.passed.as_ref().is_some_and(|passed| passed.repeat_at <= now) {
+            self.repeat(scope);
         }
         self.on_rest_timeout(scope);
         self.settle(scope);
@@ -331,14 +388,22 @@ impl<B: Buffer> Rotation<B> {
         }
     }
 
-    /// When to tell all others what is here, for the sake of safe messages: as soon as all packets
-    /// that came together have been taken, unless that was done a moment ago. Who sends data under
-    /// load does so too: they leave once in a round only.
+    /// When to tell all others what is here: as soon as all packets that came together have been
+    /// taken, unless that was done a moment ago. For the sake of safe messages; who sends data
+    /// under load does so too, as they leave once in a round only. And when much has come while the
+    /// token did not come by.
     fn next_notice(&self, cx: &Context<B>, now: Instant) -> Option<Instant> {
+        if self.ring.is_alone() {
+            return None;
+        }
         let aru = self.ring.window.aru();
-        let is_news = aru > self.announced && self.ring.safe_high > self.announced;
-        let matters = self.ring.safe() < self.ring.safe_high && !self.ring.is_alone();
-        if !is_news || !matters {
+        let safe_high = self.ring.safe_high;
+        let is_news = aru > self.announced && safe_high > self.announced;
+        // That this daemon knows a message to be safe does not tell the others that it has it.
+        let is_awaited = is_news && (self.ring.safe() < safe_high || self.visit_aru < safe_high);
+        let untold = aru.get() - self.announced.max(self.visit_aru).get();
+        let much = (cx.options.window_packets as u64 / NOTICE_SHARE).max(1);
+        if !is_awaited && untold < much {
             return None;
         }
         // Each notice goes to everybody: the larger the ring, the rarer.

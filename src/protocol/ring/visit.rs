@@ -1,7 +1,7 @@
 //! One visit of the token.
 
 use crate::base::limits::RING_WINDOW_PACKETS;
-use crate::base::{Buffer, Counter, Store};
+use crate::base::{Buffer, Counter, Rank, Store};
 use crate::wire::data::{DATA_HEADER_BYTES, DataHeader};
 use crate::wire::token::TokenHeader;
 
@@ -19,16 +19,22 @@ impl<B: Buffer> Rotation<B> {
         scope.cx.out.count(Counter::TokenVisits);
         self.visit_hop = token.hop;
         self.rest.visited();
+        let was_handed = std::mem::take(&mut token.handed);
         let repaired = self.answer(scope);
-        let sent = self.send_new(&mut token, scope);
+        let user = self.next_user(&token, scope.cx, scope.now);
+        let sent = self.send_new(&mut token, user, scope);
         self.request(scope);
-        self.visit_seq = token.seq;
-        let is_quiet = repaired == 0 && sent == 0 && self.missing.is_empty();
-        if is_quiet && token.tour == 0 && self.ring.is_stable() && scope.cx.backlog.is_empty() {
+        (self.visit_seq, self.visit_aru) = (token.seq, self.ring.window.aru());
+        let is_done = repaired == 0 && self.missing.is_empty() && scope.cx.backlog.is_empty();
+        let is_quiet = is_done && sent == 0 && token.tour == 0;
+        if is_quiet && self.ring.is_stable() {
             self.rest_or_grant(token, scope);
+        } else if is_quiet && was_handed && self.rest.is_unwanted() {
+            self.hand_over(token, scope.cx.me, scope);
+        } else if let Some(user) = user.filter(|_| is_done && sent > 0) {
+            self.hand_over(token, user, scope);
         } else {
-            let next = self.ring.set.successor(scope.cx.me).expect("a ring has daemons");
-            self.pass(token, next, scope);
+            self.pass_on(token, scope);
         }
         // Accelerated ring: the next daemon has the token while these are still on their way.
         for bytes in self.trailing.drain(..) {
@@ -72,6 +78,7 @@ impl<B: Buffer> Rotation<B> {
     fn send_new<S: Store<Buffer = B>>(
         &mut self,
         token: &mut TokenHeader,
+        user: Option<Rank>,
         scope: &mut Scope<'_, S>,
     ) -> usize {
         let window = scope.cx.options.window_packets.min(RING_WINDOW_PACKETS) as u64;
@@ -81,7 +88,7 @@ impl<B: Buffer> Rotation<B> {
         let mut sent_bytes = 0;
         let mut sent = 0;
         while sent < budget {
-            let Some(bytes) = self.place_next(token, scope) else { break };
+            let Some(bytes) = self.place_next(token, user, scope) else { break };
             sent_bytes += bytes;
             sent += 1;
         }
@@ -91,6 +98,9 @@ impl<B: Buffer> Rotation<B> {
         }
         let flow = self.flow.record(token.flow as usize, sent_bytes);
         token.flow = u32::try_from(flow).unwrap_or(u32::MAX);
+        if sent > 0 {
+            self.rest.sent();
+        }
         sent
     }
 
@@ -98,6 +108,7 @@ impl<B: Buffer> Rotation<B> {
     fn place_next<S: Store<Buffer = B>>(
         &mut self,
         token: &mut TokenHeader,
+        keeper: Option<Rank>,
         scope: &mut Scope<'_, S>,
     ) -> Option<usize> {
         let cx = &mut *scope.cx;
@@ -110,6 +121,7 @@ impl<B: Buffer> Rotation<B> {
             hop: self.visit_hop,
             aru,
             safe: self.ring.safe(),
+            keeper,
         };
         let room = cx.options.datagram_bytes - DATA_HEADER_BYTES;
         let (packet, messages) = cx.backlog.pack(header, cx.me, cx.envelope, room, scope.store)?;

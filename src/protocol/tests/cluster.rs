@@ -90,7 +90,12 @@ impl Lab {
     }
 
     fn request(&mut self, daemon: usize, request: Request<HeapBuffer>) {
-        self.daemons[daemon - 1].handle_request(self.now, id(0), request, &mut Heap);
+        let protocol = &mut self.daemons[daemon - 1];
+        protocol.handle_request(self.now, id(0), request, &mut Heap);
+        // What is due at once is done behind all input.
+        if protocol.poll_timeout().is_some_and(|at| at <= self.now) {
+            protocol.handle_timeout(self.now, &mut Heap);
+        }
         self.drain(daemon - 1);
     }
 
