@@ -38,6 +38,18 @@ pub trait Store {
     /// unspecified.
     fn store(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> Option<Self::Buffer>;
 
+    /// The same for something that is let go of within the turn and without which nothing goes on,
+    /// as what daemons tell each other of memory: a store may keep some for it.
+    fn store_brief(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> Option<Self::Buffer> {
+        self.store(len, fill)
+    }
+
+    /// The same for what can wait while memory is short, as new messages can: a store may keep some
+    /// for what must not, so that what is under way comes to its end.
+    fn store_if_ample(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> Option<Self::Buffer> {
+        self.store(len, fill)
+    }
+
     /// Stores a copy of `bytes`.
     fn copy(&mut self, bytes: &[u8]) -> Option<Self::Buffer> {
         self.store(bytes.len(), |into| into.copy_from_slice(bytes))

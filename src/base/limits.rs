@@ -179,6 +179,18 @@ pub const DATAGRAM_RECEIVES_PER_TURN: usize = 64;
 /// (`docs/drivers.md` has the figures).
 pub const DATAGRAM_BUFFERS: usize = 8;
 
+/// Of the ring core's pool, one part in so many is what the packets of the receive window may take:
+/// the rest is for messages that are put together and for sessions.
+pub const RING_WINDOW_POOL_SHARE: usize = 4;
+
+/// Memory that the ring core keeps for tokens and membership when its pool is full: what is in it
+/// is let go of within a turn, but for an exchange or two.
+pub const RING_RESERVE_BYTES: usize = 4 * CHUNK_BYTES;
+
+/// Memory that the ring core keeps for the next packet in order and for what is made of packets for
+/// sessions, when its pool is full: several of the longest messages of a client.
+pub const RING_SPARE_BYTES: usize = 16 * CHUNK_BYTES;
+
 /// How long timers of the ring wait for packets that are there and not yet taken: several times
 /// what it takes to read a full socket. A flood must not stop the clock.
 pub const TIMERS_LATE_MAX: Duration = Duration::from_millis(20);

@@ -55,7 +55,7 @@ pub(super) fn sections(document: &mut Document<'_>, host: &dyn Host, who: Who) -
     let beside = document.path().parent().unwrap_or(Path::new("")).to_owned();
     let auth = auth(document.section("auth"), &beside, host);
     let cores = cores(document.section("cores"));
-    let memory = memory(document.section("memory"), &sessions);
+    let memory = memory(document.section("memory"), &sessions, &cluster);
     let log = log(document.section("log"));
     let notes = Vec::new();
     Config { daemon, cluster, listen, sessions, auth, cores, memory, log, notes }
@@ -203,7 +203,7 @@ fn cores(mut section: Section<'_, '_>) -> Cores {
     Cores { count, driver, idle, spin, pin }
 }
 
-fn memory(mut section: Section<'_, '_>, sessions: &Sessions) -> Memory {
+fn memory(mut section: Section<'_, '_>, sessions: &Sessions, cluster: &Cluster) -> Memory {
     let default = Memory::default();
     // One chunk is being filled while another is being sent.
     let range = 4 * CHUNK_BYTES..=BYTES_CEILING;
@@ -213,6 +213,15 @@ fn memory(mut section: Section<'_, '_>, sessions: &Sessions) -> Memory {
             "is {pool_bytes_max}, less than twice `sessions.bytes_max`, which is {}: \
              one slow session could take all of the pool",
             sessions.bytes_max
+        );
+        section.conflict("pool_bytes_max", &why);
+    }
+    let floor = sessions.bytes_max + cluster.ring.bytes_min();
+    if cluster.daemons.len() > 1 && pool_bytes_max < floor {
+        let why = format!(
+            "is {pool_bytes_max}, less than {floor}: the ring would have no room beside one slow \
+             session (`sessions.bytes_max`, and twice `ring.global_window_bytes` and \
+             `ring.backlog_bytes`)"
         );
         section.conflict("pool_bytes_max", &why);
     }

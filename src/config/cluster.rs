@@ -114,6 +114,14 @@ impl Default for Ring {
     }
 }
 
+impl Ring {
+    /// Memory that the order takes: what waits, what is on its way, and as much of both again that
+    /// is being delivered.
+    pub fn bytes_min(&self) -> usize {
+        2 * (self.global_window_bytes + self.backlog_bytes)
+    }
+}
+
 impl Segment {
     /// The group where IPv4 daemons meet unless another is configured.
     pub(super) const MULTICAST_IPV4: IpAddr = IpAddr::V4(Ipv4Addr::new(239, 77, 68, 71));

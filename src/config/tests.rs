@@ -388,6 +388,15 @@ fn every_value_has_its_message() {
                 .to_owned(),
         ),
         (
+            "sessions.bytes_max = 1_000_000\nmemory.pool_bytes_max = 10_000_000\n\
+             cluster.daemons = [\"one 127.0.0.1\", \"two 127.0.0.2\"]\ndaemon.name = \"one\""
+                .to_owned(),
+            "`memory.pool_bytes_max` is 10000000, less than 17777216: the ring would have no room \
+             beside one slow session (`sessions.bytes_max`, and twice `ring.global_window_bytes` \
+             and `ring.backlog_bytes`)"
+                .to_owned(),
+        ),
+        (
             "log.level = \"loud\"".to_owned(),
             "`log.level` is \"loud\", but allowed is \
              \"error\" | \"warn\" | \"info\" | \"debug\" | \"trace\""

@@ -72,6 +72,8 @@ const SECOND: Duration = Duration::from_secs(1);
 pub struct Teller {
     /// What daemons are called.
     names: Vec<(DaemonId, DaemonName)>,
+    /// What those were called that the configuration before had.
+    former: Vec<(DaemonId, DaemonName)>,
     limits: [Limit; KINDS],
 }
 
@@ -81,7 +83,12 @@ const KINDS: usize = 5;
 impl Teller {
     /// Tells of these daemons by name, of others by number.
     pub fn new(names: Vec<(DaemonId, DaemonName)>) -> Self {
-        Self { names, limits: Default::default() }
+        Self { names, ..Self::default() }
+    }
+
+    /// From now on these are the daemons; those before may still be told of, as they are left.
+    pub fn rename(&mut self, names: Vec<(DaemonId, DaemonName)>) {
+        self.former = std::mem::replace(&mut self.names, names);
     }
 
     /// Writes one line, unless there were too many of its kind in this second.
@@ -103,7 +110,7 @@ impl Teller {
     }
 
     fn name(&self, daemon: DaemonId) -> String {
-        let known = self.names.iter().find(|(id, _)| *id == daemon);
+        let known = self.names.iter().chain(&self.former).find(|(id, _)| *id == daemon);
         known.map_or_else(|| daemon.get().to_string(), |(_, name)| name.to_string())
     }
 
@@ -303,6 +310,24 @@ mod tests {
                 "<4>session ended session=#alice#localhost reason=\"slow\" messages=3 bytes=99",
             ]
         );
+    }
+
+    #[test]
+    fn daemons_have_the_names_of_the_last_configuration_or_the_one_before() {
+        let name = |name: &str| DaemonName::new(name.as_bytes()).unwrap();
+        let id = DaemonId::new;
+        let ring = RingId { number: 7, leader: id(1) };
+        let lines = lines_of(|teller| {
+            *teller = Teller::new(vec![(id(1), name("a")), (id(2), name("b"))]);
+            teller.rename(vec![(id(1), name("a2")), (id(3), name("c"))]);
+            let daemons = vec![id(1), id(2), id(3), id(4)];
+            teller.tell(Instant::ZERO, &Event::ConfigurationInstalled { ring, daemons });
+            teller.rename(vec![(id(3), name("c"))]);
+            let daemons = vec![id(1), id(2)];
+            teller.tell(Instant::ZERO, &Event::ConfigurationInstalled { ring, daemons });
+        });
+        assert!(lines[0].ends_with("daemons=\"a2 b c 4\""), "{lines:?}");
+        assert!(lines[1].ends_with("daemons=\"a2 2\""), "{lines:?}");
     }
 
     #[test]

@@ -188,6 +188,12 @@ impl<S: Store> Protocol<S> {
         self.go_on(now, store);
     }
 
+    /// Whether a datagram must be taken though memory is short: nothing is delivered without it, so
+    /// no memory comes back.
+    pub fn awaits(&self, datagram: &[u8]) -> bool {
+        self.order.awaits(datagram)
+    }
+
     /// Takes the passing of the deadline that [`Protocol::poll_timeout`] named, or of any time.
     pub fn handle_timeout(&mut self, now: Instant, store: &mut S) {
         self.order.handle_timeout(now, store);

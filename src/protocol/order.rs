@@ -142,6 +142,15 @@ impl<S: Store> Order<S> {
         }
     }
 
+    /// Whether a datagram is the next packet in order, for want of which nothing is delivered.
+    pub fn awaits(&self, datagram: &[u8]) -> bool {
+        let Ok((_, Packet::Data(data))) = packet::parse(self.cx.envelope.cluster, datagram) else {
+            return false;
+        };
+        let next = |ring: &Ring<S::Buffer>| (ring.id, ring.window.aru().next());
+        self.state().ring().map(next) == Some((data.header.ring, data.header.seq))
+    }
+
     /// What a daemon says of itself is taken note of in whatever state, and once.
     fn is_fresh(&mut self, now: Instant, from: Rank, packet: &Packet<'_>) -> bool {
         match packet {

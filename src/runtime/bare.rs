@@ -8,11 +8,12 @@ use super::StartError;
 use super::idle::{Idle, Plan as Waiting};
 use super::network::{Arrival, Network};
 use super::ring_core::setup;
-use super::start::{open_driver, open_sockets, pool};
+use super::ring_pool::RingPool;
+use super::start::{open_driver, open_sockets};
 use crate::base::limits::EVENTS_PER_TURN;
 use crate::base::{Instant, Service, Store};
 use crate::config::Config;
-use crate::mem::pool::{Pool, Slice};
+use crate::mem::pool::Slice;
 use crate::protocol::order::Order;
 use crate::protocol::output::{Kind, Output};
 use crate::sys::clock::Clock;
@@ -61,8 +62,9 @@ pub fn run(config: &Config, load: Load, mark: impl FnMut()) -> Result<Delivered,
     let now = Clock.read();
     let sockets = open_sockets(config)?.expect("a cluster has other daemons");
     let mut driver = open_driver(0, config)?;
-    let mut pool = pool(config);
-    let setup = setup(&config.cluster, config.daemon).order();
+    let pool_bytes_max = config.memory.pool_bytes_max;
+    let mut pool = RingPool::new(pool_bytes_max);
+    let setup = setup(&config.cluster, config.daemon, pool_bytes_max).order();
     let bare = Bare {
         order: Order::new(&setup, now, &mut pool),
         network: Network::new(sockets, &mut driver),
@@ -79,8 +81,8 @@ pub fn run(config: &Config, load: Load, mark: impl FnMut()) -> Result<Delivered,
 
 struct Bare {
     driver: Driver,
-    pool: Pool,
-    order: Order<Pool>,
+    pool: RingPool,
+    order: Order<RingPool>,
     network: Network,
     idle: Idle,
     load: Load,
@@ -146,6 +148,8 @@ impl Bare {
                 &mut self.pool,
                 |arrival, pool| match arrival {
                     Arrival::Packet(packet) => order.handle_packet(now, &packet, pool),
+                    // What the bench delivers is let go of at once, so it has room.
+                    Arrival::Scarce(_) => {}
                     Arrival::Refusal(daemon) => order.handle_unreachable(now, daemon, pool),
                 },
             );

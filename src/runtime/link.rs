@@ -6,8 +6,10 @@ use super::port::{Port, ToRing, ToSession};
 use super::ring_core::{Answer, RingCore};
 use super::session_core::SessionCore;
 use super::shared::Shared;
+use super::start::names;
 use crate::base::limits::ITEMS_PER_TURN;
 use crate::base::{Event, Instant, Tally};
+use crate::observe::log::Teller;
 use crate::protocol::Delivery;
 use crate::session::Hold;
 use crate::sys::driver::{self, DatagramEvent, DatagramKey, Driver};
@@ -25,7 +27,7 @@ pub(super) trait Link {
     fn fire_timers(&mut self, is_behind: bool);
 
     /// Looks whether the daemon is to go over to another cluster.
-    fn look(&mut self, shared: &Shared);
+    fn look(&mut self, shared: &Shared, teller: &mut Teller);
 
     /// When something will be due.
     fn next_timer(&self) -> Option<Instant>;
@@ -67,7 +69,7 @@ pub(super) trait Link {
     fn poll_event(&mut self) -> Option<Event>;
 
     /// What the parts behind it have counted.
-    fn tallies(&self) -> [&Tally; 5];
+    fn tallies(&self) -> [&Tally; 6];
 }
 
 /// The ring core is in this thread: nothing hops.
@@ -119,8 +121,9 @@ impl Link for Local {
         self.ring.fire_timers(is_behind);
     }
 
-    fn look(&mut self, shared: &Shared) {
+    fn look(&mut self, shared: &Shared, teller: &mut Teller) {
         if let Some(cluster) = shared.take_cluster() {
+            teller.rename(names(&cluster));
             self.ring.reload(&cluster);
         }
     }
@@ -145,6 +148,9 @@ impl Link for Local {
             work += submitted;
         }
         core.handle_throttle(self.ring.is_blocked());
+        if self.ring.take_lack() {
+            core.handle_shortage();
+        }
         work
     }
 
@@ -189,9 +195,9 @@ impl Link for Local {
         self.ring.poll_event()
     }
 
-    fn tallies(&self) -> [&Tally; 5] {
-        let [groups, order, network, strangers] = self.ring.tallies();
-        [groups, order, network, strangers, self.acceptor.tally()]
+    fn tallies(&self) -> [&Tally; 6] {
+        let [groups, order, network, strangers, pool] = self.ring.tallies();
+        [groups, order, network, strangers, pool, self.acceptor.tally()]
     }
 }
 
@@ -216,6 +222,7 @@ impl Remote {
                 }
                 ToSession::Ended(id) => core.handle_disconnected(id),
                 ToSession::Hold(hold) => core.handle_hold(hold),
+                ToSession::Shortage => core.handle_shortage(),
             }
         }
         ITEMS_PER_TURN
@@ -229,7 +236,7 @@ impl Link for Remote {
 
     fn fire_timers(&mut self, _is_behind: bool) {}
 
-    fn look(&mut self, _shared: &Shared) {}
+    fn look(&mut self, _shared: &Shared, _teller: &mut Teller) {}
 
     fn next_timer(&self) -> Option<Instant> {
         None
@@ -305,9 +312,9 @@ impl Link for Remote {
         None
     }
 
-    fn tallies(&self) -> [&Tally; 5] {
+    fn tallies(&self) -> [&Tally; 6] {
         // The ring core publishes its own.
         const NOTHING: &Tally = &Tally::new();
-        [NOTHING; 5]
+        [NOTHING; 6]
     }
 }

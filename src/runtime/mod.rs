@@ -13,6 +13,7 @@ mod link;
 mod network;
 mod port;
 mod ring_core;
+mod ring_pool;
 mod ring_thread;
 mod routes;
 mod session_core;

@@ -3,13 +3,12 @@
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
+use super::ring_pool::{RingPool, split};
 use super::routes::{Routes, Spot};
 use super::strangers::Strangers;
-use crate::base::{
-    Buffer, Counter, DaemonId, DaemonName, DaemonSet, Event, Instant, Rank, RingId, Store, Tally,
-};
+use crate::base::{Counter, DaemonId, DaemonName, DaemonSet, Event, Instant, Rank, RingId, Tally};
 use crate::config::{Cluster, ClusterDaemon, Identity};
-use crate::mem::pool::{Pool, Slice};
+use crate::mem::pool::Slice;
 use crate::protocol::output::{Channel, To, Transmit};
 use crate::sys::datagram::{
     DatagramError, DatagramSocket, Destination, TRAIN_BYTES_MAX, TRAIN_PACKETS_MAX,
@@ -154,9 +153,11 @@ enum Route {
 }
 
 /// What came from the network.
-pub(super) enum Arrival {
+pub(super) enum Arrival<'a> {
     /// A datagram.
     Packet(Slice),
+    /// A packet of data for which there is no room: to be dropped if it can be, to be repeated.
+    Scarce(&'a [u8]),
     /// Nothing listens where this daemon was.
     Refusal(DaemonId),
 }
@@ -218,8 +219,8 @@ impl Network {
         now: Instant,
         socket: DatagramKey,
         event: DatagramEvent<'_>,
-        pool: &mut Pool,
-        mut take: impl FnMut(Arrival, &mut Pool),
+        pool: &mut RingPool,
+        mut take: impl FnMut(Arrival<'_>, &mut RingPool),
     ) {
         match event {
             DatagramEvent::Received { bytes, segment, dropped, from } => {
@@ -228,14 +229,12 @@ impl Network {
                     // Multicast came back.
                     return;
                 }
-                let Some(batch) = pool.copy(bytes) else {
-                    // As good as lost: what matters is repeated.
-                    self.tally.count(Counter::PoolExhausted);
-                    return;
-                };
                 // What was sent to a group is where it belongs, or it would go round for ever.
                 let is_from_afar = |from| socket == self.data && self.routes.relays(from);
                 let relays = from.is_some_and(is_from_afar);
+                let Some(batch) = pool.store_batch(bytes) else {
+                    return self.receive_scarce(bytes, segment, pool, take);
+                };
                 split(batch, segment, |packet| {
                     if relays && self.is_data(&packet) {
                         self.relayed.push(packet.clone());
@@ -252,6 +251,26 @@ impl Network {
             }
             DatagramEvent::Failed { error } => {
                 tracing::warn!(%error, "cannot receive from other daemons; trying again");
+            }
+        }
+    }
+
+    /// Takes packets for which the pool has no room, one by one.
+    #[cold]
+    fn receive_scarce(
+        &mut self,
+        bytes: &[u8],
+        segment: usize,
+        pool: &mut RingPool,
+        mut take: impl FnMut(Arrival<'_>, &mut RingPool),
+    ) {
+        for packet in bytes.chunks(segment.max(1)) {
+            if header::is_data(packet) {
+                take(Arrival::Scarce(packet), pool);
+            } else if let Some(packet) = pool.store_brief_packet(packet) {
+                take(Arrival::Packet(packet), pool);
+            } else {
+                self.tally.count(Counter::PoolExhausted);
             }
         }
     }
@@ -345,16 +364,4 @@ fn fits(train: &[Slice], next: &Slice) -> bool {
         && next.len() <= first.len()
         && train.len() < TRAIN_PACKETS_MAX
         && bytes <= TRAIN_BYTES_MAX
-}
-
-/// The packets of a batch of which each but the last has `segment` bytes.
-fn split(batch: Slice, segment: usize, mut each: impl FnMut(Slice)) {
-    let mut rest = batch;
-    while segment > 0 && rest.len() > segment {
-        let mut packet = rest.clone();
-        packet.truncate(segment);
-        rest.advance(segment);
-        each(packet);
-    }
-    each(rest);
 }

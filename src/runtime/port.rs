@@ -33,6 +33,8 @@ pub(super) enum ToSession {
     Ended(SessionId),
     /// For a session of this core.
     Hold(Hold),
+    /// The ring core is short of memory, which sessions may hold.
+    Shortage,
 }
 
 /// A few sessions of one core.

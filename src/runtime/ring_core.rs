@@ -3,10 +3,13 @@
 use std::hash::{BuildHasher, RandomState};
 
 use super::network::{Arrival, Network, Plan, Sockets};
-use crate::base::limits::TIMERS_LATE_MAX;
-use crate::base::{DaemonId, DaemonName, Event, Instant, PrivateGroup, SessionId, Tally};
+use super::ring_pool::RingPool;
+use crate::base::limits::{RING_WINDOW_POOL_SHARE, TIMERS_LATE_MAX};
+use crate::base::{
+    Counter, DaemonId, DaemonName, Event, Instant, PrivateGroup, SessionId, Store, Tally,
+};
 use crate::config::Cluster;
-use crate::mem::pool::{Pool, Slice};
+use crate::mem::pool::Slice;
 use crate::protocol::options::Options;
 use crate::protocol::{Daemon, Delivery, Protocol, Setup};
 use crate::session::Submission;
@@ -16,8 +19,9 @@ use crate::sys::driver::{DatagramEvent, DatagramKey, Driver};
 /// The protocol layer of the daemon with its buffer pool.
 pub(super) struct RingCore {
     me: DaemonName,
-    protocol: Protocol<Pool>,
-    pool: Pool,
+    pool_bytes_max: usize,
+    protocol: Protocol<RingPool>,
+    pool: RingPool,
     /// Not yet with the driver.
     sockets: Option<Sockets>,
     network: Option<Network>,
@@ -28,16 +32,19 @@ pub(super) struct RingCore {
     heard_until: Instant,
     /// Timers wait since then for packets that are there.
     late_since: Option<Instant>,
+    tally: Tally,
 }
 
 /// What the protocol layer must know of a cluster.
-pub(super) fn setup(cluster: &Cluster, me: DaemonName) -> Setup {
+pub(super) fn setup(cluster: &Cluster, me: DaemonName, pool_bytes_max: usize) -> Setup {
     let own = cluster.daemon(me).map_or_else(|| DaemonId::from_name(me.as_str()), |me| me.id);
     let daemons = match &cluster.daemons[..] {
         [] => vec![Daemon { id: own, name: me }],
         all => all.iter().map(|daemon| Daemon { id: daemon.id, name: daemon.name }).collect(),
     };
     let ring = &cluster.ring;
+    // A gap can only be filled where there is room beside all that came behind it.
+    let window_packets = (pool_bytes_max / RING_WINDOW_POOL_SHARE / cluster.datagram_bytes).max(1);
     Setup {
         daemons,
         me: own,
@@ -53,7 +60,7 @@ pub(super) fn setup(cluster: &Cluster, me: DaemonName) -> Setup {
             global_window_bytes: ring.global_window_bytes,
             personal_window_bytes: ring.personal_window_bytes,
             accelerated_window_bytes: ring.accelerated_window_bytes,
-            window_packets: ring.window_packets,
+            window_packets: ring.window_packets.min(window_packets),
             backlog_bytes: ring.backlog_bytes,
             ..Options::default()
         },
@@ -75,11 +82,13 @@ impl RingCore {
         me: DaemonName,
         sockets: Option<Sockets>,
         now: Instant,
-        mut pool: Pool,
+        pool_bytes_max: usize,
     ) -> Self {
-        let protocol = Protocol::new(&setup(cluster, me), now, &mut pool);
+        let mut pool = RingPool::new(pool_bytes_max);
+        let protocol = Protocol::new(&setup(cluster, me, pool_bytes_max), now, &mut pool);
         Self {
             me,
+            pool_bytes_max,
             protocol,
             pool,
             sockets,
@@ -88,13 +97,15 @@ impl RingCore {
             now,
             heard_until: now,
             late_since: None,
+            tally: Tally::new(),
         }
     }
 
     /// Goes over to another cluster while clients stay.
     pub(super) fn reload(&mut self, cluster: &Cluster) {
         self.next_plan = Plan::new(cluster, self.me);
-        self.protocol.handle_reload(self.now, setup(cluster, self.me), &mut self.pool);
+        let setup = setup(cluster, self.me, self.pool_bytes_max);
+        self.protocol.handle_reload(self.now, setup, &mut self.pool);
     }
 
     /// Work begins.
@@ -105,9 +116,16 @@ impl RingCore {
     /// Takes what has come from other daemons.
     pub(super) fn receive(&mut self, socket: DatagramKey, event: DatagramEvent<'_>) {
         let Some(network) = &mut self.network else { return };
-        let (protocol, now) = (&mut self.protocol, self.now);
+        let (protocol, tally, now) = (&mut self.protocol, &mut self.tally, self.now);
         network.receive(now, socket, event, &mut self.pool, |arrival, pool| match arrival {
             Arrival::Packet(packet) => protocol.handle_packet(now, &packet, pool),
+            Arrival::Scarce(packet) => {
+                let stored = if protocol.awaits(packet) { pool.copy(packet) } else { None };
+                match stored {
+                    Some(packet) => protocol.handle_packet(now, &packet, pool),
+                    None => tally.count(Counter::PoolExhausted),
+                }
+            }
             Arrival::Refusal(daemon) => protocol.handle_unreachable(now, daemon, pool),
         });
     }
@@ -197,10 +215,15 @@ impl RingCore {
         of_network.or_else(|| self.protocol.poll_event())
     }
 
-    pub(super) fn tallies(&self) -> [&Tally; 4] {
+    /// Whether memory was lacking since the last call, also for what came from other daemons.
+    pub(super) fn take_lack(&mut self) -> bool {
+        self.pool.take_lack()
+    }
+
+    pub(super) fn tallies(&self) -> [&Tally; 5] {
         const NOTHING: &Tally = &Tally::new();
         let [groups, order] = self.protocol.tallies();
-        let network = self.network.as_ref().map_or([NOTHING; 2], Network::tallies);
-        [groups, order, network[0], network[1]]
+        let [network, strangers] = self.network.as_ref().map_or([NOTHING; 2], Network::tallies);
+        [groups, order, network, strangers, &self.tally]
     }
 }

@@ -9,6 +9,7 @@ use super::idle::{Idle, Plan};
 use super::port::{Lane, Port, TARGETS_MAX, Targets, ToRing, ToSession};
 use super::ring_core::{Answer, RingCore};
 use super::shared::Shared;
+use super::start::names;
 use crate::base::limits::{EVENTS_PER_TURN, ITEMS_PER_TURN};
 use crate::base::{Counter, Instant, SessionId, Tally};
 use crate::mem::pool::Slice;
@@ -59,6 +60,7 @@ impl RingThread {
             self.wait(now, work, accepting)?;
             now = self.clock.read();
             if let Some(cluster) = self.shared.take_cluster() {
+                self.teller.rename(names(&cluster));
                 self.ring.reload(&cluster);
             }
             work = self.turn(now);
@@ -77,6 +79,9 @@ impl RingThread {
         // Behind all input: what came in time counts, and messages that came together leave so.
         self.ring.fire_timers(self.driver.is_behind());
         self.deliver();
+        if self.ring.take_lack() {
+            self.ports.iter_mut().for_each(|port| port.port.lane.push(ToSession::Shortage));
+        }
         work += self.ring.transmit(&mut self.driver);
         for port in &mut self.ports {
             if port.port.lane.flush() {
@@ -198,9 +203,9 @@ impl RingThread {
         }
         if work > 0 {
             self.tally.count(Counter::TurnsBusy);
-            let [groups, order, network, strangers] = self.ring.tallies();
+            let [groups, order, network, strangers, pool] = self.ring.tallies();
             let acceptor = self.acceptor.tally();
-            let all = [&self.tally, groups, order, network, strangers, acceptor];
+            let all = [&self.tally, groups, order, network, strangers, pool, acceptor];
             self.counters.publish(&all);
         }
     }

@@ -29,6 +29,8 @@ pub(super) struct SessionCore {
     channels: Channels,
     now: Instant,
     relief_due: Option<Instant>,
+    /// When the ring core was last short of memory.
+    short_at: Option<Instant>,
     /// Sessions that are gone since somebody asked.
     closed: usize,
     stopping: bool,
@@ -45,6 +47,7 @@ impl SessionCore {
             channels: Channels::new(sizes),
             now: Instant::ZERO,
             relief_due: None,
+            short_at: None,
             closed: 0,
             stopping: false,
         }
@@ -162,6 +165,11 @@ impl SessionCore {
         self.sessions.handle_hold(hold, &mut self.pool);
     }
 
+    /// The ring core has no room for what comes from other daemons: sessions may hold it.
+    pub(super) fn handle_shortage(&mut self) {
+        self.short_at = Some(self.now);
+    }
+
     /// `full`: what the sessions ask for cannot be passed on just now.
     pub(super) fn handle_throttle(&mut self, full: bool) {
         self.sessions.handle_throttle(full || self.stopping, &mut self.pool);
@@ -175,7 +183,8 @@ impl SessionCore {
     /// Closes what is overdue, and sees to it that memory is not held for ever.
     pub(super) fn fire_timers(&mut self) {
         self.sessions.handle_timeout(self.now, &mut self.pool);
-        if !self.sessions.is_stuck() {
+        let is_short = self.short_at.is_some_and(|at| self.now.since(at) < RELIEF_INTERVAL);
+        if !self.sessions.is_stuck() && !is_short {
             self.relief_due = None;
             return;
         }
@@ -183,6 +192,8 @@ impl SessionCore {
         match self.relief_due {
             Some(due) if due <= self.now => {
                 self.sessions.relieve();
+                // Whether that was enough will show.
+                self.short_at = None;
                 self.relief_due = Some(self.now + RELIEF_INTERVAL);
             }
             Some(_) => {}

@@ -43,7 +43,7 @@ impl<L: Link> SessionThread<L> {
         while !self.shared.is_stopping() {
             self.wait(now, work)?;
             now = self.clock.read();
-            self.link.look(&self.shared);
+            self.link.look(&self.shared, &mut self.teller);
             work = self.turn(now);
         }
         self.link.close(&mut self.driver);
@@ -154,8 +154,8 @@ impl<L: Link> SessionThread<L> {
         if work > 0 {
             self.tally.count(Counter::TurnsBusy);
             let core = self.core.tally();
-            let [groups, order, network, strangers, acceptor] = self.link.tallies();
-            let all = [&self.tally, core, groups, order, network, strangers, acceptor];
+            let [groups, order, network, strangers, pool, acceptor] = self.link.tallies();
+            let all = [&self.tally, core, groups, order, network, strangers, pool, acceptor];
             self.counters.publish(&all);
         }
     }

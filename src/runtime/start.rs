@@ -19,11 +19,11 @@ use super::session_core::SessionCore;
 use super::session_thread::SessionThread;
 use super::shared::Shared;
 use super::{RunError, Running, StartError};
-use crate::base::Tally;
 use crate::base::limits::{
     DESCRIPTORS_RESERVED, LISTEN_PATIENCE, LISTEN_PAUSE, QUEUE_SLOTS, RECEIVE_BUFFERS, RING_ENTRIES,
 };
-use crate::config::{self, Config, DriverChoice, SlowReceiver, UnixSocket};
+use crate::base::{DaemonId, DaemonName, Tally};
+use crate::config::{self, Cluster, Config, DriverChoice, SlowReceiver, UnixSocket};
 use crate::mem::QueueSizes;
 use crate::mem::pool::{Pool, PoolOptions};
 use crate::mem::spsc::queue;
@@ -214,7 +214,8 @@ impl Starter {
 
     fn ring_core(&mut self) -> RingCore {
         let (config, sockets) = (&self.config, self.sockets.take());
-        RingCore::new(&config.cluster, config.daemon, sockets, Clock.read(), pool(config))
+        let pool_bytes_max = config.memory.pool_bytes_max;
+        RingCore::new(&config.cluster, config.daemon, sockets, Clock.read(), pool_bytes_max)
     }
 
     /// Starts a thread, which opens its driver and then waits for what `run` needs.
@@ -291,10 +292,15 @@ fn rules(auth: &config::Auth) -> session::Auth {
 
 /// Tells of daemons by name.
 fn teller(config: &Config) -> Teller {
-    Teller::new(config.cluster.daemons.iter().map(|daemon| (daemon.id, daemon.name)).collect())
+    Teller::new(names(&config.cluster))
 }
 
-pub(super) fn pool(config: &Config) -> Pool {
+/// What daemons are called.
+pub(super) fn names(cluster: &Cluster) -> Vec<(DaemonId, DaemonName)> {
+    cluster.daemons.iter().map(|daemon| (daemon.id, daemon.name)).collect()
+}
+
+fn pool(config: &Config) -> Pool {
     Pool::new(PoolOptions { bytes_max: config.memory.pool_bytes_max })
 }
 

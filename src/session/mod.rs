@@ -97,10 +97,6 @@ impl<'a, B: Buffer> Transmit<'a, B> {
     }
 }
 
-/// A write that began so many turns ago and is not done has met a full socket: the driver tells of
-/// one that the socket took at once in the turn after it.
-const STALLED_TURNS: u64 = 2;
-
 /// A hello without its name.
 const HELLO_FIXED_BYTES: usize = 5;
 
@@ -249,7 +245,7 @@ impl<S: Store> Sessions<S> {
         let Some(session) = self.slots.get_mut(id) else { return };
         let State::Open { .. } = session.state else { return };
         let (messages, bytes) = (session.outbox.messages(), session.outbox.bytes());
-        let stalled = session.sending_since.is_some_and(|since| turn - since >= STALLED_TURNS);
+        let stalled = session.is_stalled(turn);
         match self.setup.bounds.judge(messages, bytes, stalled, sender.is_some()) {
             Verdict::Fine => {}
             Verdict::Hold => {
@@ -426,13 +422,18 @@ impl<S: Store> Sessions<S> {
         self.actions.push_back(Action::Close(id));
     }
 
-    /// The session that holds most back is dropped, because memory has run out. Returns whether
-    /// there was one; with senders held back instead, there never is.
+    /// Of the sessions whose sockets take nothing, the one that holds most back is dropped, because
+    /// memory has run out. Returns whether there was one; with senders held back instead, there
+    /// never is.
     pub fn relieve(&mut self) -> bool {
         if self.setup.bounds.hold_senders {
             return false;
         }
-        let waiting = |session: &Session<S::Buffer>| session.outbox.bytes();
+        let turn = self.turn;
+        let waiting = |session: &Session<S::Buffer>| match session.is_stalled(turn) {
+            true => session.outbox.bytes(),
+            false => 0,
+        };
         let Some((id, bytes)) = self.slots.largest(waiting).filter(|&(_, bytes)| bytes > 0) else {
             return false;
         };

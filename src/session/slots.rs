@@ -73,6 +73,17 @@ pub(crate) struct Session<B> {
     pub(crate) holding: Vec<SessionId>,
 }
 
+/// A write that began so many turns ago and is not done has met a full socket: the driver tells of
+/// one that the socket took at once in the turn after it.
+pub(crate) const STALLED_TURNS: u64 = 2;
+
+impl<B> Session<B> {
+    /// Whether its socket takes nothing.
+    pub(crate) fn is_stalled(&self, turn: u64) -> bool {
+        self.sending_since.is_some_and(|since| turn - since >= STALLED_TURNS)
+    }
+}
+
 struct Slot<B> {
     generation: u32,
     session: Option<Session<B>>,

@@ -1,3 +1,4 @@
+use super::slots::STALLED_TURNS;
 use super::*;
 use crate::base::buffer::{Heap, HeapBuffer};
 use crate::base::limits::GROUP_NAME_BYTES;

@@ -102,7 +102,7 @@ impl Envelope {
         body_bytes: usize,
         fill: impl FnOnce(&mut [u8]),
     ) -> Option<S::Buffer> {
-        store.store(HEADER_BYTES + body_bytes, |packet| {
+        let write = |packet: &mut [u8]| {
             let (header, body) = packet.split_at_mut(HEADER_BYTES);
             fill(body);
             let mut to = Writer::new(header);
@@ -116,7 +116,13 @@ impl Envelope {
             to.end();
             let checksum = checksum(packet);
             packet[CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
-        })
+        };
+        let bytes = HEADER_BYTES + body_bytes;
+        match kind {
+            // Kept until everybody has it.
+            PacketKind::Data => store.store_if_ample(bytes, write),
+            _ => store.store_brief(bytes, write),
+        }
     }
 }
 

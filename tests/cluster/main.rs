@@ -11,6 +11,7 @@ mod faults;
 mod files;
 mod lab;
 mod loss;
+mod memory;
 mod program;
 mod segments;
 mod still;

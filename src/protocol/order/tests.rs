@@ -20,6 +20,8 @@ struct Net {
     sent: Vec<(usize, Transmit<HeapBuffer>)>,
     delivered: Vec<Vec<(Service, Vec<u8>)>>,
     configurations: Vec<Vec<(Kind, Vec<u32>)>>,
+    /// Packets that their receivers waited for.
+    awaited: usize,
     /// A daemon that stands still, and what arrived there meanwhile.
     still: Option<(usize, Vec<HeapBuffer>)>,
 }
@@ -46,6 +48,7 @@ impl Net {
             sent: Vec::new(),
             delivered: vec![Vec::new(); daemons],
             configurations: vec![Vec::new(); daemons],
+            awaited: 0,
             still: None,
         };
         (0..daemons).for_each(|me| net.drain(me));
@@ -107,7 +110,12 @@ impl Net {
                     arrived.push(bytes);
                     continue;
                 }
+                let received = |order: &Order<Heap>| order.tally().get(Counter::PacketsReceived);
+                let awaited = self.orders[to].awaits(bytes.as_ref());
+                let before = received(&self.orders[to]);
                 self.orders[to].handle_packet(next, &bytes, &mut Heap);
+                assert!(!awaited || received(&self.orders[to]) == before + 1);
+                self.awaited += usize::from(awaited);
                 self.drain(to);
                 continue;
             }
@@ -285,6 +293,24 @@ fn a_turn_leaves_as_a_train_of_equal_packets() {
     let sizes: Vec<usize> = data.map(|(_, sent)| sent.bytes.as_ref().len()).collect();
     let full = sizes.iter().filter(|&&size| size == Options::default().datagram_bytes).count();
     assert!(full >= 65, "{sizes:?}");
+}
+
+#[test]
+fn packets_are_awaited_in_their_order_and_once() {
+    let mut net = Net::resting(2);
+    let before = net.awaited;
+    net.submit(0, Service::Agreed, &[1; 6_000]).unwrap();
+    net.wait(1);
+    let is_data = |it: &&(usize, Transmit<HeapBuffer>)| it.1.bytes.as_ref()[3] == 1;
+    let data: Vec<_> = net.sent.iter().filter(is_data).map(|(_, it)| it.bytes.clone()).collect();
+    assert!(data.len() >= 4);
+    assert_eq!(net.awaited - before, data.len());
+    let order = |net: &Net, packet: &[u8]| net.orders[1].awaits(packet);
+    assert!(data.iter().all(|packet| !order(&net, packet.as_ref())));
+    // In another ring nothing of this one is awaited, and what is damaged never.
+    let fresh = Net::new(2, &Options::default());
+    assert!(data.iter().all(|packet| !order(&fresh, packet.as_ref())));
+    assert!(!order(&net, b"MG") && !order(&net, b""));
 }
 
 #[test]
