@@ -10,6 +10,7 @@ mod crew;
 mod faults;
 mod files;
 mod lab;
+mod local;
 mod loss;
 mod memory;
 mod program;
