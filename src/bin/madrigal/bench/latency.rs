@@ -3,6 +3,7 @@
 mod open_loop;
 mod ping_pong;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use madrigal::base::limits::{BODY_BYTES_MAX, GROUP_NAME_BYTES};
@@ -13,6 +14,7 @@ use super::latency_histogram::Latencies;
 use super::machine::cpu_time;
 use super::metric::{Metric, Unit};
 use super::options::{Common, Side};
+use super::page::{page, save};
 use super::report::Report;
 use crate::connect::settle;
 use crate::failure::{Context, Result, failed};
@@ -49,6 +51,12 @@ pub(crate) struct Args {
     /// twice through the transport.
     #[arg(long, conflicts_with_all = ["rate", "echo_address", "compare_echo_address"])]
     echo: bool,
+    /// Write a page with the percentiles as a plot: one HTML file that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Write the percentiles of the first daemon as a table, for HdrHistogram's plotters.
+    #[arg(long, value_name = "FILE")]
+    hgrm: Option<PathBuf>,
     /// Send so many messages per second, as in 500 or 20k, whatever comes back.
     #[arg(short, long, value_parser = parse_rate)]
     rate: Option<f64>,
@@ -86,7 +94,7 @@ pub(crate) fn run(args: &Args) -> Result {
     details.insert("rounds_address".into(), ours.iter().map(Round::to_json).collect());
     details.insert("rounds_compare".into(), theirs.iter().map(Round::to_json).collect());
     let wait = common.wait.as_str();
-    Report {
+    let report = Report {
         common,
         bench: "latency",
         title: format!(
@@ -107,8 +115,24 @@ pub(crate) fn run(args: &Args) -> Result {
         theirs: theirs.iter().map(Round::to_metrics).collect(),
         details,
         yardstick,
+    };
+    if let Some(path) = &args.hgrm {
+        save(path, &merge(&ours).to_hgrm())?;
     }
-    .print()
+    if let Some(path) = &args.report {
+        let sides = [(&common.address, &ours)].into_iter();
+        let sides = sides.chain(common.compare.as_ref().map(|name| (name, &theirs)));
+        let curves = sides.map(|(name, rounds)| (name.clone(), merge(rounds).curve())).collect();
+        save(path, &page(&report.to_text(), curves)?)?;
+    }
+    report.print()
+}
+
+/// The latencies of all rounds.
+fn merge(rounds: &[Round]) -> Latencies {
+    let mut all = Latencies::new();
+    rounds.iter().for_each(|round| all.add(&round.latencies));
+    all
 }
 
 fn notes(
@@ -121,8 +145,7 @@ fn notes(
     let names = [Some(&common.address), common.compare.as_ref()];
     for (rounds, name) in [ours, theirs].into_iter().zip(names) {
         let (Some(name), false) = (name, rounds.is_empty()) else { continue };
-        let mut all = Latencies::new();
-        rounds.iter().for_each(|round| all.add(&round.latencies));
+        let all = merge(rounds);
         lines.push(String::new());
         lines.push(format!("{name}, {} measured:", show_count(all.summary().count as f64)));
         lines.extend(all.draw());
@@ -134,8 +157,7 @@ fn notes(
         }
     }
     if let Some(yardstick) = yardstick {
-        let mut all = Latencies::new();
-        ours.iter().for_each(|round| all.add(&round.latencies));
+        let all = merge(ours);
         lines.push(String::new());
         lines.push(format!("{} as multiples of the bare machine:", common.address));
         lines.extend(yardstick.latency_multiples(all.summary().p50));

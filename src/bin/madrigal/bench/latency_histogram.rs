@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use hdrhistogram::iterators::IterationValue;
 use serde_json::{Value, json};
 
 use crate::units::{show_count, show_ns};
@@ -73,6 +74,34 @@ impl Latencies {
             p999: quantile(0.999),
             max: self.0.max() as f64,
         }
+    }
+
+    /// One in so many takes longer than that, in microseconds: the percentiles, ever closer to the
+    /// whole. What is plotted.
+    pub(crate) fn curve(&self) -> Vec<(f64, f64)> {
+        let point = |step: IterationValue<u64>| {
+            let one_in = 1.0 / (1.0 - step.quantile_iterated_to());
+            (one_in, step.value_iterated_to() as f64 / 1e3)
+        };
+        self.0.iter_quantiles(5).map(point).filter(|(one_in, _)| one_in.is_finite()).collect()
+    }
+
+    /// The table that HdrHistogram's own plotters read, in microseconds.
+    pub(crate) fn to_hgrm(&self) -> String {
+        let mut text = String::from("       Value     Percentile TotalCount 1/(1-Percentile)\n\n");
+        let mut count = 0;
+        for step in self.0.iter_quantiles(5) {
+            count += step.count_since_last_iteration();
+            let value = step.value_iterated_to() as f64 / 1e3;
+            let quantile = step.quantile_iterated_to();
+            let one_in = 1.0 / (1.0 - quantile);
+            let one_in = if one_in.is_finite() { format!("{one_in:14.2}") } else { String::new() };
+            text += &format!("{value:12.3} {quantile:14.12} {count:10} {one_in}\n");
+        }
+        let (mean, deviation) = (self.0.mean() / 1e3, self.0.stdev() / 1e3);
+        let (max, count) = (self.0.max() as f64 / 1e3, self.0.len());
+        text += &format!("#[Mean    = {mean:12.3}, StdDeviation   = {deviation:12.3}]\n");
+        text + &format!("#[Max     = {max:12.3}, Total count    = {count:12}]\n")
     }
 
     /// Rows of text: a bar for each range of latencies. Each range is as many times wider than the
@@ -155,6 +184,23 @@ mod tests {
         latencies.record(Duration::from_secs(3_600));
         assert_eq!(latencies.summary().count, 10);
         assert!(latencies.summary().max >= 59e9);
+    }
+
+    #[test]
+    fn tables_and_curves_come_to_the_longest() {
+        let latencies = up_to(1_000);
+        let text = latencies.to_hgrm();
+        let rows: Vec<&str> =
+            text.lines().skip(2).take_while(|row| !row.starts_with('#')).collect();
+        let last: Vec<f64> =
+            rows.last().unwrap().split_whitespace().map(|word| word.parse().unwrap()).collect();
+        assert!((last[0] / 1_000.0 - 1.0).abs() < 0.002 && last[1] == 1.0, "{text}");
+        assert_eq!(last[2], 1_000.0);
+        let curve = latencies.curve();
+        assert!(curve.windows(2).all(|pair| pair[0].0 <= pair[1].0 && pair[0].1 <= pair[1].1));
+        let half = curve.iter().find(|(one_in, _)| *one_in >= 2.0).unwrap();
+        assert!((half.1 / 500.0 - 1.0).abs() < 0.01, "{half:?}");
+        assert!(Latencies::new().curve().is_empty());
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod latency_histogram;
 mod machine;
 mod metric;
 mod options;
+mod page;
 mod report;
 mod throughput;
 mod yardstick;

@@ -41,7 +41,8 @@ impl Report<'_> {
         output.flush()
     }
 
-    fn to_text(&self) -> Vec<String> {
+    /// Lines for people.
+    pub(crate) fn to_text(&self) -> Vec<String> {
         let common = self.common;
         let rows = side_by_side(&self.ours, &self.theirs);
         let mut lines = vec![
