@@ -28,6 +28,7 @@ Examples:
   madrigal bench throughput --receivers 10 --pid $(pidof madrigald)
   madrigal bench throughput --size 1000 --sweep        the best of several windows
   madrigal bench throughput --senders 3 --receivers 3 --compare 4804
+  madrigal bench throughput -a 4803@a --cluster 4803@b,4803@c --senders 3 --receivers 3
 
 A sender has at most --window messages on the way that not all receivers have yet, so that nobody
 is overrun. Every receiver checks that each message comes once, in order, and with agreed and safe
@@ -45,6 +46,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 pub(crate) struct Args {
     #[command(flatten)]
     common: Common,
+    /// Further daemons of the cluster: senders and receivers are spread over all of them.
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    cluster: Vec<String>,
+    /// With --compare: further daemons of the other cluster.
+    #[arg(long, value_name = "ADDR", value_delimiter = ',', requires = "compare")]
+    compare_cluster: Vec<String>,
     /// Sessions that send.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     senders: u16,
@@ -117,6 +124,8 @@ pub(crate) fn run(args: &Args) -> Result {
         ),
         settings: json!({
             "transport": common.transport.as_str(),
+            "cluster": args.cluster,
+            "compare_cluster": args.compare_cluster,
             "senders": args.senders,
             "receivers": args.receivers,
             "windows": args.windows(),
@@ -149,6 +158,12 @@ fn notes(common: &Common, ours: &[Round], theirs: &[Round]) -> Vec<String> {
 }
 
 impl Args {
+    /// The daemons of a side.
+    fn addresses<'a>(&'a self, side: &Side<'a>) -> Vec<&'a str> {
+        let further = if side.other { &self.compare_cluster } else { &self.cluster };
+        [side.address].into_iter().chain(further.iter().map(String::as_str)).collect()
+    }
+
     fn windows(&self) -> Vec<u32> {
         if !self.sweep.is_empty() {
             return self.sweep.clone();
@@ -211,7 +226,7 @@ fn measure(args: &Args, side: &Side<'_>, window: u32) -> Result<Run> {
     let common = &args.common;
     let (senders, receivers) = (usize::from(args.senders), usize::from(args.receivers));
     let group = format!("bench-flow-{}", std::process::id());
-    let sessions = connect(common, side, &group, senders, receivers)?;
+    let sessions = connect(common, &args.addresses(side), &group, senders, receivers)?;
     let board = Arc::new(Board::new(senders, receivers));
     let progress = Progress::default();
     let mut crew = Crew::new(common.pinning());
@@ -260,15 +275,17 @@ struct Sessions {
     receivers: Vec<Session>,
 }
 
-/// Connects everybody, one after the other, and waits until all receivers are members.
+/// Connects everybody, one after the other and to each daemon in turn, and waits until all
+/// receivers are members.
 fn connect(
     common: &Common,
-    side: &Side<'_>,
+    addresses: &[&str],
     group: &str,
     senders: usize,
     receivers: usize,
 ) -> Result<Sessions> {
-    let connect = |count| (0..count).map(|_| common.session(side.address)).collect::<Result<_>>();
+    let to_next = |index: usize| common.session(addresses[index % addresses.len()]);
+    let connect = |count| (0..count).map(to_next).collect::<Result<_>>();
     let mut sessions = Sessions { senders: connect(senders)?, receivers: connect(receivers)? };
     for session in &mut sessions.receivers {
         session.join(group).context("cannot join")?;
