@@ -22,7 +22,8 @@ pub(crate) fn page(lines: &[String], curves: Vec<Curve>) -> Result<String> {
     draw(&mut svg, &curves).map_err(|error| failed(format!("cannot draw the plot: {error}")))?;
     let text = lines.join("\n").replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     Ok(format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>madrigal bench</title>\n\
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <title>madrigal bench</title>\n\
          <style>body {{ font: 14px sans-serif; margin: 2em }} pre {{ font-size: 13px }}</style>\n\
          <h1>Latency by percentile</h1>\n{svg}\n<pre>{text}</pre>\n</html>\n"
     ))
