@@ -9,6 +9,7 @@ use super::super::output::{Channel, Kind, Output, To, Transmit};
 use super::{Order, SubmitError};
 use crate::base::buffer::{Heap, HeapBuffer};
 use crate::base::{Counter, DaemonId, Instant, Service, Store};
+use crate::wire::header::PacketKind;
 
 /// Time on the wire.
 const TRIP: Duration = Duration::from_micros(25);
@@ -208,6 +209,77 @@ fn the_holder_of_a_resting_token_sends_at_once() {
     });
     assert!(holder.is_some(), "it rests somewhere");
     assert!(net.wait(1) <= TRIP + Duration::from_micros(1));
+}
+
+/// What the daemons of `turns` send one after the other, each once all have delivered what came
+/// before it, and a trip later: how long each takes.
+fn in_turns(net: &mut Net, turns: impl Iterator<Item = usize>) -> Vec<Duration> {
+    let before = net.delivered[0].len();
+    let sent = |(turn, me)| {
+        net.submit(me, Service::Agreed, b"m").unwrap();
+        let time = net.wait(before + turn + 1);
+        net.run(TRIP);
+        time
+    };
+    turns.enumerate().map(sent).collect()
+}
+
+const ONE_TRIP: Duration = Duration::from_nanos(TRIP.as_nanos() as u64 + 1_000);
+
+#[test]
+fn who_sends_alone_keeps_the_token() {
+    let mut net = Net::resting(5);
+    let times = in_turns(&mut net, std::iter::repeat_n(3, 40));
+    assert!(times[1..].iter().all(|&time| time <= ONE_TRIP), "{times:?}");
+    assert_eq!(net.count(Counter::TokensGranted), 1);
+}
+
+#[test]
+fn of_two_who_send_in_turns_each_has_the_token_when_it_needs_it() {
+    let mut net = Net::resting(5);
+    let times = in_turns(&mut net, [1, 4].into_iter().cycle().take(40));
+    assert!(times[2..].iter().all(|&time| time <= ONE_TRIP), "{times:?}");
+    assert!(net.count(Counter::TokensHanded) >= 38);
+    // A third one asks for it, and is answered.
+    let third = in_turns(&mut net, [1, 4, 1, 2].into_iter());
+    assert!(third[3] <= TRIP * 3 + Duration::from_micros(1), "{third:?}");
+}
+
+#[test]
+fn where_three_send_the_token_goes_round() {
+    let mut net = Net::resting(3);
+    in_turns(&mut net, [0, 1, 2].into_iter().cycle().take(30));
+    let handed = net.count(Counter::TokensHanded);
+    assert!(handed <= 2, "{handed}");
+}
+
+#[test]
+fn a_token_that_is_lost_when_it_is_handed_over_is_missed_by_who_needs_it() {
+    let mut net = Net::resting(3);
+    in_turns(&mut net, [0, 1].into_iter().cycle().take(10));
+    net.submit(0, Service::Agreed, b"m").unwrap();
+    let (data, token): (VecDeque<_>, VecDeque<_>) =
+        net.wire.drain(..).partition(|(_, _, bytes)| bytes.as_ref()[3] == PacketKind::Data as u8);
+    assert_eq!(token.len(), 1);
+    net.wire = data;
+    net.run(TRIP);
+    net.submit(1, Service::Agreed, b"m").unwrap();
+    // Its request, the token once more, its message.
+    assert!(net.wait(12) <= TRIP * 3 + Duration::from_micros(1));
+    assert_eq!(net.count(Counter::TokensRepeated), 1);
+}
+
+#[test]
+fn who_dies_while_two_others_send_in_turns_is_missed() {
+    let mut net = Net::resting(3);
+    in_turns(&mut net, [0, 1].into_iter().cycle().take(4));
+    net.still = Some((2, Vec::new()));
+    for turn in (0..2).cycle().take(4_000) {
+        let _ = net.submit(turn, Service::Agreed, b"m");
+        net.run(TRIP * 4);
+    }
+    let last = [&net.configurations[0], &net.configurations[1]].map(|all| all.last().cloned());
+    assert_eq!(last, [Some((Kind::Regular, vec![0, 1])), Some((Kind::Regular, vec![0, 1]))]);
 }
 
 #[test]
