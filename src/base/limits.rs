@@ -136,6 +136,10 @@ pub const STRANGERS_MAX: usize = 32;
 /// fifty times as long as what it answers.
 pub const IDENTITY_SPEAK_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Time for which packets of another cluster must have come from an address before it is answered:
+/// when files are changed on all hosts, daemons differ for a moment.
+pub const IDENTITY_GRACE: Duration = Duration::from_secs(1);
+
 /// Time between two log lines on what differs from the configuration of one such sender.
 pub const IDENTITY_TELL_INTERVAL: Duration = Duration::from_secs(60);
 

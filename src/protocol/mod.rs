@@ -317,7 +317,8 @@ impl<S: Store> Protocol<S> {
     /// Nobody else is in the ring, nothing is under way: the new cluster's first ring takes over.
     fn go_over(&mut self, now: Instant, setup: &Setup, store: &mut S) {
         self.tally.absorb(self.order.tally());
-        self.order = Order::new(&setup.order(), now, store);
+        let old = std::mem::replace(&mut self.order, Order::new(&setup.order(), now, store));
+        self.order.follow(old);
         (self.daemons, self.me) = (setup.daemons.clone(), setup.rank());
         self.groups.handle_reload(setup.daemons.clone(), self.me);
     }

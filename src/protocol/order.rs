@@ -214,6 +214,14 @@ impl<S: Store> Order<S> {
         alone && self.cx.backlog.bytes() == 0
     }
 
+    /// What `old` has not handed out yet, its goodbye above all, goes before all of this one.
+    pub(super) fn follow(&mut self, old: Self) {
+        let (new, mut out) = (&mut self.cx.out, old.cx.out);
+        out.transmits.append(&mut new.transmits);
+        out.events.append(&mut new.events);
+        (new.transmits, new.events) = (out.transmits, out.events);
+    }
+
     fn say_goodbye(&mut self, store: &mut S) {
         let goodbye = Goodbye { incarnation: self.cx.incarnation };
         // Twice, as nobody answers; who misses both waits for the timeout.

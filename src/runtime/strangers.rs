@@ -8,7 +8,9 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::base::limits::{IDENTITY_SPEAK_INTERVAL, IDENTITY_TELL_INTERVAL, STRANGERS_MAX};
+use crate::base::limits::{
+    IDENTITY_GRACE, IDENTITY_SPEAK_INTERVAL, IDENTITY_TELL_INTERVAL, STRANGERS_MAX,
+};
 use crate::base::{Counter, Event, Instant, Rank, Store, Tally};
 use crate::config::Identity;
 use crate::wire::header::{self, Envelope, PacketKind};
@@ -32,14 +34,37 @@ struct Stranger {
     address: SocketAddr,
     /// It is where a daemon of this cluster is.
     is_known: bool,
+    /// Since when it is heard without a long pause, and when it was heard last.
+    heard: (Instant, Instant),
     spoken_at: Option<Instant>,
-    told_at: Option<Instant>,
+    /// When something was told of it last, and of which cluster it was.
+    told: Option<(Instant, u64)>,
 }
 
 impl Stranger {
+    fn hear(&mut self, now: Instant) {
+        let (since, last) = self.heard;
+        let is_over = now.since(last) >= IDENTITY_SPEAK_INTERVAL;
+        self.heard = (if is_over { now } else { since }, now);
+    }
+
+    /// Whether something may be told of it, as one of `cluster`.
+    fn may_tell(&self, now: Instant, cluster: u64) -> bool {
+        self.told.is_none_or(|(at, known)| {
+            let is_same = known == cluster;
+            now.since(at) >= if is_same { IDENTITY_TELL_INTERVAL } else { IDENTITY_SPEAK_INTERVAL }
+        })
+    }
+
+    /// Whether it is heard for so long that this is no matter of files that are just being changed.
+    fn lasts(&self) -> bool {
+        let (since, last) = self.heard;
+        last.since(since) >= IDENTITY_GRACE
+    }
+
     fn is_forgotten(&self, now: Instant) -> bool {
         is_due(now, self.spoken_at, IDENTITY_SPEAK_INTERVAL)
-            && is_due(now, self.told_at, IDENTITY_TELL_INTERVAL)
+            && is_due(now, self.told.map(|(at, _)| at), IDENTITY_TELL_INTERVAL)
     }
 }
 
@@ -103,21 +128,24 @@ impl<B> Strangers<B> {
     ) {
         let Some(index) = self.find(now, from) else { return };
         let may_speak = is_due(now, self.heard[index].spoken_at, IDENTITY_SPEAK_INTERVAL);
-        let may_tell = is_due(now, self.heard[index].told_at, IDENTITY_TELL_INTERVAL);
+        let may_tell = self.heard[index].may_tell(now, cluster);
         if !may_speak && !may_tell {
             return;
         }
         let Ok((kind, rank, body)) = header::open(cluster, packet) else { return };
         let is_identity = kind == PacketKind::Identity;
+        let stranger = &mut self.heard[index];
+        stranger.hear(now);
         // Who is not of this cluster has to look for it.
-        let looks = is_identity || matches!(kind, PacketKind::Join | PacketKind::Presence);
-        if may_speak && (looks || self.heard[index].is_known) {
+        let looks = stranger.is_known || matches!(kind, PacketKind::Join | PacketKind::Presence);
+        // Who tells us has waited long enough.
+        if may_speak && (is_identity || looks && stranger.lasts()) {
             self.heard[index].spoken_at = Some(now);
             self.speak(from, store);
         }
         if may_tell && is_identity {
             // Also where it makes no sense: that was looked at, too.
-            self.heard[index].told_at = Some(now);
+            self.heard[index].told = Some((now, cluster));
             self.tell(from, cluster, rank, body);
         }
     }
@@ -135,7 +163,9 @@ impl<B> Strangers<B> {
                 return None;
             }
         }
-        self.heard.push(Stranger { address: from, is_known, spoken_at: None, told_at: None });
+        let stranger =
+            Stranger { address: from, is_known, heard: (now, now), spoken_at: None, told: None };
+        self.heard.push(stranger);
         Some(self.heard.len() - 1)
     }
 
@@ -236,12 +266,14 @@ mod tests {
         let mut c = Strangers::new(there(), Rank::new(2).unwrap(), own, known);
         let presence = sealed(there().hash, PacketKind::Presence, b"whatever");
         a.hear(second(0), Some(at("10.0.0.3:4803")), presence.as_ref(), &mut Heap);
+        assert!(a.poll_answer().is_none(), "files may be about to be changed");
+        a.hear(second(1), Some(at("10.0.0.3:4803")), presence.as_ref(), &mut Heap);
         let (to, packet) = a.poll_answer().unwrap();
         assert_eq!(to, at("10.0.0.3:4803"));
-        c.hear(second(0), Some(at("10.0.0.1:4803")), packet.as_ref(), &mut Heap);
+        c.hear(second(1), Some(at("10.0.0.1:4803")), packet.as_ref(), &mut Heap);
         let (to, packet) = c.poll_answer().unwrap();
         assert_eq!(to, at("10.0.0.1:4803"));
-        a.hear(second(0), Some(at("10.0.0.3:4803")), packet.as_ref(), &mut Heap);
+        a.hear(second(1), Some(at("10.0.0.3:4803")), packet.as_ref(), &mut Heap);
         assert!(a.poll_answer().is_none());
         for (one, name, says) in [(&mut a, "c", "none here, 10.0.0.3"), (&mut c, "a", "none there")]
         {
@@ -278,6 +310,16 @@ mod tests {
             answers(&mut strangers, second(second_of_run), "10.0.0.2:4803", &packet);
         }
         assert_eq!(std::iter::from_fn(|| strangers.poll_event()).count(), 2);
+        // It has another file now.
+        let other = identity(&["b 10.0.0.2"]);
+        let envelope = Envelope { cluster: other.hash, sender: Rank::new(0).unwrap() };
+        let body = other.encode();
+        let fill = |into: &mut [u8]| into.copy_from_slice(&body);
+        let packet = envelope.seal(&mut Heap, PacketKind::Identity, body.len(), fill).unwrap();
+        for second_of_run in 120..150 {
+            answers(&mut strangers, second(second_of_run), "10.0.0.2:4803", &packet);
+        }
+        assert_eq!(std::iter::from_fn(|| strangers.poll_event()).count(), 1);
     }
 
     #[test]
@@ -288,26 +330,41 @@ mod tests {
             let port = |port: u16| format!("10.9.9.9:{port}");
             (1..2_000).map(|it| answers(strangers, now, &port(it), &join)).sum::<usize>()
         };
-        assert_eq!(crowd(&mut strangers, second(0)), STRANGERS_MAX);
-        assert_eq!(answers(&mut strangers, second(0), "10.0.0.2:4803", &join), 1);
+        // Each by itself, as they would push each other out.
+        let port = |port: u16| format!("10.9.9.9:{port}");
+        let mut all = 0;
+        for number in 1..100 {
+            for moment in [second(0), second(1), second(2)] {
+                all += answers(&mut strangers, moment, &port(number), &join);
+            }
+        }
+        assert_eq!(all, STRANGERS_MAX);
+        assert_eq!(answers(&mut strangers, second(0), "10.0.0.2:4803", &join), 0);
+        assert_eq!(answers(&mut strangers, second(1), "10.0.0.2:4803", &join), 1);
         assert!(strangers.heard.len() <= STRANGERS_MAX + 2 * DAEMONS_MAX);
         assert_eq!(crowd(&mut strangers, second(9)), 0);
-        assert_eq!(crowd(&mut strangers, second(60)), STRANGERS_MAX);
+        // A crowd of which each is heard once is none to talk to.
+        assert_eq!(crowd(&mut strangers, second(60)), 0);
+        assert!(strangers.heard.len() <= STRANGERS_MAX + 2 * DAEMONS_MAX);
     }
 
     #[test]
     fn only_who_looks_for_a_ring_or_belongs_to_it_is_answered() {
+        // The second of two, the first of which began it.
+        let answers = |strangers: &mut Strangers<HeapBuffer>, now, from, packet: &HeapBuffer| {
+            answers(strangers, second(0), from, packet) + answers(strangers, now, from, packet)
+        };
         for kind in PacketKind::ALL {
             let packet = sealed(7, kind, b"12345678");
             let looks =
                 matches!(kind, PacketKind::Join | PacketKind::Presence | PacketKind::Identity);
-            let stranger = answers(&mut strangers(), second(0), "10.9.9.9:5", &packet);
+            let stranger = answers(&mut strangers(), second(1), "10.9.9.9:5", &packet);
             assert_eq!(stranger, usize::from(looks), "{kind:?}");
-            assert_eq!(answers(&mut strangers(), second(0), "10.0.0.2:4803", &packet), 1);
+            assert_eq!(answers(&mut strangers(), second(1), "10.0.0.2:4803", &packet), 1);
             // What comes back from the multicast group, and what is of this cluster.
-            assert_eq!(answers(&mut strangers(), second(0), "10.0.0.1:4803", &packet), 0);
+            assert_eq!(answers(&mut strangers(), second(1), "10.0.0.1:4803", &packet), 0);
             let own = sealed(here().hash, kind, b"12345678");
-            assert_eq!(answers(&mut strangers(), second(0), "10.9.9.9:5", &own), 0);
+            assert_eq!(answers(&mut strangers(), second(1), "10.9.9.9:5", &own), 0);
         }
     }
 

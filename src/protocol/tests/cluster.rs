@@ -333,6 +333,23 @@ fn a_group_with_many_members_is_told_whole() {
 }
 
 #[test]
+fn who_goes_over_to_another_cluster_says_goodbye() {
+    let mut lab = Lab::new(3);
+    for daemon in 1..=3 {
+        lab.join(daemon, "g");
+    }
+    lab.take();
+    lab.reload(1, 8, &[1, 3]);
+    // Far less than the failure timeout.
+    lab.run(Duration::from_millis(50));
+    let logs = lab.take();
+    for daemon in [2, 3] {
+        let last = logs[daemon - 1].last().unwrap();
+        assert!(last.starts_with("network g s2+s3 of s2+s3 "), "{last}");
+    }
+}
+
+#[test]
 fn a_reload_keeps_sessions_and_what_they_sent() {
     let mut lab = Lab::new(3);
     for daemon in 1..=3 {
