@@ -274,9 +274,10 @@ fn who_dies_while_two_others_send_in_turns_is_missed() {
     let mut net = Net::resting(3);
     in_turns(&mut net, [0, 1].into_iter().cycle().take(4));
     net.still = Some((2, Vec::new()));
-    for turn in (0..2).cycle().take(4_000) {
-        let _ = net.submit(turn, Service::Agreed, b"m");
-        net.run(TRIP * 4);
+    // Twice the failure timeout, and not so much that the window is full.
+    for turn in (0..2).cycle().take(1_200) {
+        net.submit(turn, Service::Agreed, b"m").unwrap();
+        net.run(TRIP * 20);
     }
     let last = [&net.configurations[0], &net.configurations[1]].map(|all| all.last().cloned());
     assert_eq!(last, [Some((Kind::Regular, vec![0, 1])), Some((Kind::Regular, vec![0, 1]))]);

@@ -96,14 +96,14 @@ pub(super) fn l3_reaches_members(sessions: &Sessions<'_>) -> Verdict {
         return Ok(());
     }
     let settled = sessions.trace.ending.settled;
-    // Of each group: who is a member at the end, since which step, and what it got.
-    let mut members: BTreeMap<GroupName, Vec<(&Log<'_>, &View<'_>, usize)>> = BTreeMap::new();
+    // Of each group: who is a member at the end, its views since it came, and what it got.
+    let mut members: BTreeMap<GroupName, Vec<(&Log<'_>, &[View<'_>], usize)>> = BTreeMap::new();
     let mut got: Vec<HashSet<Sent>> = Vec::new();
     for log in sessions.live().filter(|log| log.watches) {
         let own = log.views.iter().filter(|(group, _)| log.members_of.contains(*group));
         for (group, views) in own {
-            if let Some(since) = views.iter().rfind(|view| view.arrives) {
-                members.entry(*group).or_default().push((log, since, got.len()));
+            if let Some(since) = views.iter().rposition(|view| view.arrives) {
+                members.entry(*group).or_default().push((log, &views[since..], got.len()));
             }
         }
         let messages = log.entries.iter().filter_map(|entry| match &entry.event {
@@ -120,7 +120,7 @@ pub(super) fn l3_reaches_members(sessions: &Sessions<'_>) -> Verdict {
             let message = Sent { sender: log.session, n: *n };
             for group in destinations {
                 let members = members.get(group).map_or(&[][..], Vec::as_slice);
-                let before = members.iter().filter(|(_, since, _)| since.step < entry.step);
+                let before = members.iter().filter(|(_, since, _)| since[0].step < entry.step);
                 for (to, since, index) in before {
                     let is_discarded = *self_discard && to.session == log.session;
                     if got[*index].contains(&message) || is_discarded {
@@ -128,12 +128,13 @@ pub(super) fn l3_reaches_members(sessions: &Sessions<'_>) -> Verdict {
                     }
                     let is_near = to.session.daemon == log.session.daemon;
                     let is_known = || {
+                        // Not from a view of an earlier membership of the same session.
                         let views = log.views.get(group).map_or(&[][..], Vec::as_slice);
-                        let last = views.iter().rfind(|view| view.step < entry.step);
-                        last.is_some_and(|view| view.members.contains(&to.session))
+                        let mut seen = views.iter().filter(|view| view.step < entry.step);
+                        seen.any(|view| since.iter().any(|since| since.id == view.id))
                     };
                     let in_time =
-                        is_near || (entry.at > settled && (since.at <= settled || is_known()));
+                        is_near || (entry.at > settled && (since[0].at <= settled || is_known()));
                     if in_time && sessions.are_together(log.session, to.session) {
                         let detail = format!("{message:?} to {group} never came to {}", to.session);
                         return fail(Some(entry.step), Property::L3, detail);
