@@ -88,6 +88,10 @@ pub(super) fn l3_asked_and_done(sessions: &Sessions<'_>) -> Verdict {
     Ok(())
 }
 
+/// Who is a member of a group at the end, its views of it since it came, and which of the lists of
+/// what sessions got is its own.
+type Member<'a> = (&'a Log<'a>, &'a [View<'a>], usize);
+
 /// L3: a message reaches every session that is a member from before it was sent until the end, if
 /// both live on one daemon, or it was sent when all had come to rest and its sender's daemon knew
 /// of the member: what only that daemon's sessions are to get is ordered there, and at once.
@@ -96,8 +100,7 @@ pub(super) fn l3_reaches_members(sessions: &Sessions<'_>) -> Verdict {
         return Ok(());
     }
     let settled = sessions.trace.ending.settled;
-    // Of each group: who is a member at the end, its views since it came, and what it got.
-    let mut members: BTreeMap<GroupName, Vec<(&Log<'_>, &[View<'_>], usize)>> = BTreeMap::new();
+    let mut members: BTreeMap<GroupName, Vec<Member<'_>>> = BTreeMap::new();
     let mut got: Vec<HashSet<Sent>> = Vec::new();
     for log in sessions.live().filter(|log| log.watches) {
         let own = log.views.iter().filter(|(group, _)| log.members_of.contains(*group));
