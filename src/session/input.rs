@@ -5,7 +5,7 @@ use std::mem;
 
 use super::frames::{self, Parsed};
 use super::handshake;
-use super::slots::State;
+use super::slots::{Session, State};
 use super::{Action, Sessions, Submission};
 use crate::base::event::EndReason;
 use crate::base::limits::SPARE_INPUTS_MAX;
@@ -85,6 +85,10 @@ impl<S: Store> Sessions<S> {
         match self.slots.get_mut(id) {
             Some(session) if !input.is_empty() => session.input = input,
             Some(_) | None => self.spare.put(input),
+        }
+        let is_over = |session: &Session<_>| session.gone && !session.stuck && session.holds == 0;
+        if self.slots.get(id).is_some_and(is_over) {
+            return self.give_up(id, store);
         }
         self.resume(id);
     }

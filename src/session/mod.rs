@@ -244,6 +244,9 @@ impl<S: Store> Sessions<S> {
         let turn = self.turn;
         let Some(session) = self.slots.get_mut(id) else { return };
         let State::Open { .. } = session.state else { return };
+        if session.gone {
+            return;
+        }
         let (messages, bytes) = (session.outbox.messages(), session.outbox.bytes());
         let stalled = session.is_stalled(turn);
         match self.setup.bounds.judge(messages, bytes, stalled, sender.is_some()) {
@@ -291,7 +294,7 @@ impl<S: Store> Sessions<S> {
         self.tally.add(Counter::BytesSent, bytes as u64);
         let Some(session) = self.slots.get_mut(id) else { return };
         session.sending_since = None;
-        if let State::Ending = session.state {
+        if session.gone || matches!(session.state, State::Ending) {
             return;
         }
         session.outbox.consume(bytes);
@@ -309,13 +312,21 @@ impl<S: Store> Sessions<S> {
         }
     }
 
-    /// The client closed its side, or the connection broke.
+    /// The client closed its side, or the connection broke. What it had sent before counts, even if
+    /// it has to wait.
     pub fn handle_ended(&mut self, id: SessionId, store: &mut S) {
-        self.give_up(id, store);
+        let Some(session) = self.slots.get_mut(id) else { return };
+        let waits = session.holds > 0 || session.stuck || self.throttled;
+        if !waits || session.input.is_empty() || !matches!(session.state, State::Open { .. }) {
+            return self.give_up(id, store);
+        }
+        session.gone = true;
+        session.outbox.clear();
+        self.holds.extend(session.holding.drain(..).map(Hold::End));
     }
 
     /// No more will come of a client: in the handshake it is told what was wrong up to here.
-    fn give_up(&mut self, id: SessionId, store: &mut S) {
+    pub(super) fn give_up(&mut self, id: SessionId, store: &mut S) {
         let Some(session) = self.slots.get(id) else { return };
         match session.state {
             State::Greeting if session.input.len() >= HELLO_FIXED_BYTES => {

@@ -71,6 +71,8 @@ pub(crate) struct Session<B> {
     pub(crate) holds: usize,
     /// Senders that wait for this session to read.
     pub(crate) holding: Vec<SessionId>,
+    /// Its client has gone; what came before is still to be worked on.
+    pub(crate) gone: bool,
 }
 
 /// A write that began so many turns ago and is not done has met a full socket: the driver tells of
@@ -123,6 +125,7 @@ impl<B: Buffer> Slots<B> {
             stuck: false,
             holds: 0,
             holding: Vec::new(),
+            gone: false,
         });
         SessionId::new(self.core, at as u32, slot.generation)
     }

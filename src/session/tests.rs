@@ -418,6 +418,23 @@ fn senders_are_held_back_until_the_slow_one_has_read() {
 }
 
 #[test]
+fn what_a_held_session_sent_before_it_went_still_counts() {
+    let mut core = Core::new(BOUNDS);
+    let (sender, other) = (core.open("a"), core.open("b"));
+    core.sessions.handle_hold(Hold::Begin(sender), &mut Heap);
+    core.receive(sender, &agreed("a", b"said before"));
+    core.sessions.handle_ended(sender, &mut Heap);
+    assert_eq!((core.requests(), core.ended()), (0, None));
+    // It is told nothing more.
+    core.sessions.handle_delivery(sender, &Heap.copy(b"m").unwrap(), Some(other));
+    assert!(core.sent().is_empty());
+    core.sessions.handle_hold(Hold::End(sender), &mut Heap);
+    assert!(matches!(core.request(), Some((_, Request::Multicast { .. }))));
+    assert!(matches!(core.request(), Some((_, Request::Disconnect))));
+    assert_eq!(core.ended(), Some(EndReason::Closed));
+}
+
+#[test]
 fn what_is_on_its_way_when_a_sender_is_held_drops_nobody() {
     let mut core = Core::new(Bounds { hold_senders: true, ..BOUNDS });
     let (slow, sender) = (core.open("a"), core.open("b"));
