@@ -27,6 +27,13 @@ fn run(arguments: &[&str]) -> Output {
     madrigald().args(arguments).output().expect("the daemon's program runs")
 }
 
+/// A command to the daemon by the tool.
+fn tool(command: &str, daemon: &Daemon) -> Output {
+    let address = format!("unix:{}", daemon.socket().display());
+    let mut tool = Command::new(env!("CARGO_BIN_EXE_madrigal"));
+    tool.args([command, "--address", &address]).output().expect("the tool runs")
+}
+
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("what is printed is text")
 }
@@ -114,6 +121,53 @@ fn stops_at_sigterm_and_leaves_nothing_behind() {
         assert_eq!(daemon.wait(), Some(0), "{driver}");
         assert!(!daemon.socket().exists(), "{driver}");
     }
+}
+
+#[test]
+fn reload_by_command_says_what_changed_or_why_nothing_did() {
+    let daemon = Daemon::start(&[]);
+    let control = daemon.directory.path().join("0.control");
+    assert_eq!(fs::metadata(&control).unwrap().permissions().mode() & 0o777, 0o600);
+    let config = daemon.directory.path().join("madrigal.toml");
+    let listen = fs::read_to_string(&config).unwrap();
+    let reload = |more: &str| {
+        fs::write(&config, format!("{listen}{more}")).unwrap();
+        let output = tool("reload", &daemon);
+        let said = [text(&output.stdout), text(&output.stderr)].concat();
+        (output.status.code(), said)
+    };
+    assert_eq!(reload(""), (Some(0), "the configuration is the same\n".to_owned()));
+    let change = "`ring.window_packets` changes from 8192 to 100";
+    assert_eq!(reload("[ring]\nwindow_packets = 100"), (Some(0), format!("{change}\n")));
+    daemon.wait_for(change);
+    let (code, said) = reload("[ring]\nwindow_packets = 200\n[cores]\ncount = 2");
+    assert_eq!(code, Some(1));
+    assert!(said.contains("restart:\n`cores.count` changes from 1 to 2"), "{said}");
+    let (code, said) = reload("[ring]\nwindow_pakets = 200");
+    assert_eq!(code, Some(1));
+    assert!(said.contains("did you mean `window_packets`"), "{said}");
+    // Nothing of what was refused is in force.
+    let same = "the configuration is the same\n".to_owned();
+    assert_eq!(reload("[ring]\nwindow_packets = 100"), (Some(0), same));
+}
+
+#[test]
+fn counters_are_told_on_command_and_others_are_served_after_nonsense() {
+    let mut daemon = Daemon::start(&["--driver", "mio"]);
+    let control = daemon.directory.path().join("0.control");
+    let mut stranger = UnixStream::connect(&control).unwrap();
+    stranger.write_all(b"shutdown\n").unwrap();
+    let silent = UnixStream::connect(&control).unwrap();
+    let mut answer = String::new();
+    stranger.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("failed\n"), "{answer}");
+    let output = tool("counters", &daemon);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).lines().any(|line| line == "sessions_started 0"), "{output:?}");
+    drop(silent);
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait(), Some(0));
+    assert!(!control.exists());
 }
 
 #[test]

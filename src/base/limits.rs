@@ -202,5 +202,12 @@ pub const TIMERS_LATE_MAX: Duration = Duration::from_millis(20);
 /// Shortest part of that state that a daemon may be told to make: longer than what it begins with.
 pub const STATE_PART_BYTES_MIN: usize = 100;
 
+/// Longest command of an operator, with the end of its line.
+pub const CONTROL_LINE_BYTES_MAX: u64 = 16;
+
+/// How long the daemon waits for each step of one who sends a command. It does nothing else of that
+/// kind meanwhile, and hears no signal.
+pub const CONTROL_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Requests of one session that may wait for the ring before no more are read from it.
 pub const SESSION_WAITING_MAX: usize = 32;

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 stopped as told, 1 could not start or go on, 2 bad arguments or configuration.
 
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
 use std::sync::Arc;
@@ -12,10 +13,13 @@ use clap::Parser;
 use madrigal::base::{DaemonName, NameError};
 use madrigal::config::{Config, ConfigError, DriverChoice, LogFormat, LogLevel, Who, reload};
 use madrigal::observe::log;
-use madrigal::runtime::{self, RunError, Running, StartError};
+use madrigal::runtime::{self, Command, Control, RunError, Running, StartError};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
 use tracing::level_filters::LevelFilter;
 
 /// Exit code for a daemon that could not start or go on.
@@ -34,7 +38,7 @@ const MISUSED: u8 = 2;
     version,
     after_help = "\
 Signals: SIGTERM and SIGINT stop the daemon (a second one at once), SIGHUP reads the configuration
-again, SIGUSR1 logs the counters.
+again (as `madrigal reload` does, which says what came of it), SIGUSR1 logs the counters.
 Exit codes: 0 stopped as told, 1 could not start or go on, 2 bad arguments or configuration."
 )]
 struct Arguments {
@@ -72,10 +76,13 @@ impl Arguments {
     }
 }
 
+/// Signals, by a pipe that can be waited on together with others.
+type Signals = SignalDelivery<UnixStream, SignalOnly>;
+
 /// Why the daemon ended other than by being told to.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("cannot watch for signals: {0}")]
+    #[error("cannot wait for signals and commands: {0}")]
     Signals(#[from] io::Error),
     #[error(transparent)]
     Start(#[from] StartError),
@@ -108,9 +115,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(arguments: &Arguments, mut config: Config) -> Result<(), Failure> {
+fn serve(arguments: &Arguments, config: Config) -> Result<(), Failure> {
     // Before there is anything that a signal would leave behind.
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
+    let (read, write) = UnixStream::pair()?;
+    let caught = [SIGTERM, SIGINT, SIGHUP, SIGUSR1];
+    let mut signals = Signals::with_pipe(read, write, SignalOnly, caught)?;
     stop_at_once_on_second()?;
     announce(&config);
     let running = runtime::start(config.clone())?;
@@ -118,7 +127,9 @@ fn serve(arguments: &Arguments, mut config: Config) -> Result<(), Failure> {
         tracing::info!(%address, "listening");
     }
     tracing::info!("ready");
-    wait_for_stop(&mut signals, arguments, &mut config, &running);
+    let mut daemon = Daemon { arguments, config, running };
+    daemon.serve_until_stopped(&mut signals)?;
+    let Daemon { running, .. } = daemon;
     tracing::info!("stopping");
     running.stop();
     let counters = counters(&running);
@@ -127,43 +138,88 @@ fn serve(arguments: &Arguments, mut config: Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns at the first signal that stops the daemon; a core that fails sends one too.
-fn wait_for_stop(
-    signals: &mut Signals,
-    arguments: &Arguments,
-    config: &mut Config,
-    running: &Running,
-) {
-    for signal in signals.forever() {
-        match signal {
-            SIGUSR1 => tracing::info!(counters = counters(running), "counters"),
-            SIGHUP => reload(arguments, config, running),
-            _ => return,
+/// The daemon at work, as the main thread sees it.
+struct Daemon<'a> {
+    arguments: &'a Arguments,
+    /// What is in force.
+    config: Config,
+    running: Running,
+}
+
+impl Daemon<'_> {
+    /// Does what signals and the control socket ask for, until a signal stops the daemon; a core
+    /// that fails sends one too.
+    fn serve_until_stopped(&mut self, signals: &mut Signals) -> io::Result<()> {
+        loop {
+            if wait(signals.get_read(), self.running.control())? {
+                self.obey();
+            }
+            for signal in signals.pending() {
+                match signal {
+                    SIGUSR1 => tracing::info!(counters = counters(&self.running), "counters"),
+                    SIGHUP => _ = self.reload(),
+                    _ => return Ok(()),
+                }
+            }
         }
+    }
+
+    /// Does what one who waits at the control socket asks for.
+    fn obey(&mut self) {
+        let Some(order) = self.running.control().and_then(Control::take) else { return };
+        match order.command() {
+            Command::Reload => match self.reload() {
+                Ok(changes) => order.answer(true, &changes),
+                Err(reasons) => order.answer(false, &reasons),
+            },
+            Command::Counters => {
+                let counters = self.running.counters_text();
+                order.answer(true, &counters.lines().map(str::to_owned).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    /// Reads the configuration again, and goes over to what can change while clients stay: all of
+    /// it, or nothing. Returns what there is to say of it, which is logged as well.
+    fn reload(&mut self) -> Result<Vec<String>, Vec<String>> {
+        let result = self.changes();
+        match &result {
+            Ok(changes) => changes.iter().for_each(|change| tracing::info!("{change}")),
+            Err(reasons) => reasons.iter().for_each(|reason| tracing::error!("{reason}")),
+        }
+        result
+    }
+
+    fn changes(&mut self) -> Result<Vec<String>, Vec<String>> {
+        if self.arguments.config.is_none() {
+            return Err(vec!["there is no configuration file to read again".to_owned()]);
+        }
+        let new = self.arguments.config();
+        let new = new.map_err(|why| vec![format!("the configuration stays as it was: {why}")])?;
+        let mut plan = reload::plan(&self.config, &new);
+        if !plan.restart.is_empty() {
+            let head = "the configuration stays as it was, as this needs a restart:".to_owned();
+            plan.restart.insert(0, head);
+            return Err(plan.restart);
+        }
+        if plan.is_empty() {
+            return Ok(vec!["the configuration is the same".to_owned()]);
+        }
+        self.running.reload(new.cluster.clone());
+        self.config = new;
+        Ok(plan.live)
     }
 }
 
-/// Reads the configuration again, and goes over to what can change while clients stay: all of it,
-/// or nothing.
-fn reload(arguments: &Arguments, config: &mut Config, running: &Running) {
-    if arguments.config.is_none() {
-        return tracing::warn!("there is no configuration file to read again");
+/// Waits for a signal, or for somebody at the control socket: then it is `true`.
+fn wait(signals: &UnixStream, control: Option<&Control>) -> io::Result<bool> {
+    let mut watched = vec![PollFd::new(signals, PollFlags::IN)];
+    watched.extend(control.map(|control| PollFd::new(control, PollFlags::IN)));
+    match poll(&mut watched, None) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
     }
-    let new = match arguments.config() {
-        Ok(new) => new,
-        Err(error) => return tracing::error!("the configuration stays as it was: {error}"),
-    };
-    let plan = reload::plan(config, &new);
-    if !plan.restart.is_empty() {
-        tracing::error!("the configuration stays as it was, as this needs a restart:");
-        return plan.restart.iter().for_each(|why| tracing::error!("{why}"));
-    }
-    if plan.is_empty() {
-        return tracing::info!("the configuration is the same");
-    }
-    plan.live.iter().for_each(|change| tracing::info!("{change}"));
-    running.reload(new.cluster.clone());
-    *config = new;
+    Ok(watched.get(1).is_some_and(|control| control.revents().contains(PollFlags::IN)))
 }
 
 /// Lets a second SIGTERM or SIGINT end the process, should stopping take too long for someone.

@@ -11,7 +11,8 @@ use super::file::{self, Document, Section};
 use super::host::{Host, Who};
 use super::members::cluster;
 use super::{
-    AccessList, Auth, Cluster, Config, Cores, Listen, Log, Memory, Methods, Sessions, UnixSocket,
+    AccessList, Auth, CONTROL_MODE, Cluster, Config, Cores, Listen, Log, Memory, Methods, Sessions,
+    UnixSocket,
 };
 use crate::base::DaemonName;
 use crate::base::limits::{
@@ -20,7 +21,7 @@ use crate::base::limits::{
 };
 
 /// Longest directory of the Unix socket: the kernel takes 107 bytes of path in all.
-const UNIX_DIRECTORY_BYTES_MAX: usize = 107 - "/65535.shm".len();
+const UNIX_DIRECTORY_BYTES_MAX: usize = 107 - "/65535.control".len();
 
 /// Most sessions that may be configured: a million, some gigabytes of memory.
 const SESSIONS_CEILING: usize = 1 << 20;
@@ -88,13 +89,15 @@ fn listen(mut section: Section<'_, '_>, cluster: &Cluster, me: DaemonName) -> Li
         section.conflict("tcp", &format!("has {covered} beside the wildcard that covers it"));
     }
     let shared_memory = section.boolean("shared_memory", true);
+    let control = section.boolean("control", true);
     if tcp.is_empty() && !unix {
         section.conflict("tcp", "is empty and `listen.unix` is false: nobody could connect");
     }
-    let socket = |name: String| UnixSocket { path: directory.join(name), mode };
-    let shared_memory = (unix && shared_memory).then(|| socket(format!("{port}.shm")));
-    let unix = unix.then(|| socket(port.to_string()));
-    Listen { port: port as u16, tcp, unix, shared_memory }
+    let socket = |name: String, mode| UnixSocket { path: directory.join(name), mode };
+    let shared_memory = (unix && shared_memory).then(|| socket(format!("{port}.shm"), mode));
+    let control = (unix && control).then(|| socket(format!("{port}.control"), CONTROL_MODE));
+    let unix = unix.then(|| socket(port.to_string(), mode));
+    Listen { port: port as u16, tcp, unix, shared_memory, control }
 }
 
 /// Whether another address of the list takes the connections of this one.

@@ -75,6 +75,8 @@ pub struct Listen {
     pub unix: Option<UnixSocket>,
     /// The Unix socket for clients that use shared memory. Default `/tmp/4803.shm`, mode as `unix`.
     pub shared_memory: Option<UnixSocket>,
+    /// The Unix socket for an operator's commands. Default `/tmp/4803.control`, mode 0600.
+    pub control: Option<UnixSocket>,
 }
 
 /// The Unix socket that clients connect to.
@@ -85,6 +87,9 @@ pub struct UnixSocket {
     /// Permission bits, at most 0777: who may write to it may connect.
     pub mode: u32,
 }
+
+/// Permissions of the socket for commands: the daemon's own user, and root.
+const CONTROL_MODE: u32 = 0o600;
 
 /// What clients may use up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -294,6 +299,10 @@ impl Default for Listen {
             tcp: vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
             unix: Some(UnixSocket { path: PathBuf::from("/tmp/4803"), mode: 0o666 }),
             shared_memory: Some(UnixSocket { path: PathBuf::from("/tmp/4803.shm"), mode: 0o666 }),
+            control: Some(UnixSocket {
+                path: PathBuf::from("/tmp/4803.control"),
+                mode: CONTROL_MODE,
+            }),
         }
     }
 }

@@ -132,6 +132,7 @@ fn every_key_has_its_effect() {
             tcp: vec!["0.0.0.0".parse().unwrap(), "::1".parse().unwrap()],
             unix: Some(UnixSocket { path: "/run/madrigal/5000".into(), mode: 0o660 }),
             shared_memory: Some(UnixSocket { path: "/run/madrigal/5000.shm".into(), mode: 0o660 }),
+            control: Some(UnixSocket { path: "/run/madrigal/5000.control".into(), mode: 0o600 }),
         },
         sessions: Sessions {
             max: 7,
@@ -301,7 +302,7 @@ fn every_value_has_its_message() {
         (
             "listen.unix_directory = \"run\"".to_owned(),
             "`listen.unix_directory` is \"run\", but allowed is \
-             an absolute path of at most 97 bytes"
+             an absolute path of at most 93 bytes"
                 .to_owned(),
         ),
         (

@@ -41,6 +41,7 @@ impl Config {
             values.push(("listen.unix_directory", quoted(&directory.to_string_lossy())));
             values.push(("listen.unix_mode", quoted(&format!("{:04o}", unix.mode))));
             values.push(("listen.shared_memory", listen.shared_memory.is_some().to_string()));
+            values.push(("listen.control", listen.control.is_some().to_string()));
         }
         values.extend([
             ("sessions.max", sessions.max.to_string()),

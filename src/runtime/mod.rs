@@ -7,6 +7,7 @@
 mod acceptor;
 pub mod bare;
 mod channels;
+mod control;
 mod doorbell;
 mod idle;
 mod link;
@@ -37,6 +38,7 @@ use crate::sys::socket::ListenError;
 
 use shared::Shared;
 
+pub use control::{Command, Control, Order};
 pub use start::start;
 
 /// Longest time between two turns of a core that watches for work: timers are looked at then.
@@ -78,6 +80,7 @@ pub struct Running {
     bells: Vec<Bell>,
     counters: Vec<Arc<Counters>>,
     addresses: Vec<SocketAddr>,
+    control: Option<Control>,
     ring: Option<JoinHandle<Result<(), RunError>>>,
     sessions: Vec<JoinHandle<Result<(), RunError>>>,
 }
@@ -120,6 +123,11 @@ impl Running {
     /// What all cores have counted together, one `name value` a line.
     pub fn counters_text(&self) -> String {
         totals_text(self.counters.iter().map(Arc::as_ref))
+    }
+
+    /// Where an operator's commands come, if there is such a place.
+    pub fn control(&self) -> Option<&Control> {
+        self.control.as_ref()
     }
 
     /// The TCP addresses on which clients are accepted, with the port that was chosen where the

@@ -8,6 +8,7 @@ use std::thread::{Builder, JoinHandle, park_timeout};
 use rustix::process::Signal;
 
 use super::acceptor::{Acceptor, Transport};
+use super::control::Control;
 use super::doorbell::Doorbell;
 use super::idle::Idle;
 use super::link::{Link, Local, Remote};
@@ -48,6 +49,7 @@ use crate::wire::session::AuthMethods;
 pub fn start(config: Config) -> Result<Running, StartError> {
     let listeners = listen(&config)?;
     let addresses = listeners.iter().filter_map(|(listener, _)| listener.address()).collect();
+    let control = config.listen.control.as_ref().map(Control::open).transpose()?;
     let access = config.auth.access.clone();
     let acceptor = Acceptor::new(listeners, access, sessions_max(&config));
     let sockets = open_sockets(&config)?;
@@ -57,7 +59,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     } else {
         starter.start_cores(acceptor)?;
     }
-    Ok(starter.finish(addresses))
+    Ok(starter.finish(addresses, control))
 }
 
 /// Opens all sockets. Waits a little where one is in use: the kernel takes an io_uring apart some
@@ -160,12 +162,13 @@ impl Starter {
         }
     }
 
-    fn finish(self, addresses: Vec<SocketAddr>) -> Running {
+    fn finish(self, addresses: Vec<SocketAddr>, control: Option<Control>) -> Running {
         Running {
             shared: self.shared,
             bells: self.bells,
             counters: self.counters,
             addresses,
+            control,
             ring: self.ring,
             sessions: self.sessions,
         }

@@ -3,6 +3,7 @@
 mod bench;
 mod config;
 mod connect;
+mod control;
 mod doctor;
 mod failure;
 mod flood;
@@ -45,6 +46,12 @@ enum Command {
     /// Check a configuration, or convert one of Spread's.
     #[command(subcommand, after_help = config::EXAMPLES)]
     Config(config::Action),
+    /// Let the daemon read its configuration again.
+    #[command(after_help = control::EXAMPLES)]
+    Reload(control::Args),
+    /// Print what the daemon has counted.
+    #[command(after_help = control::EXAMPLES)]
+    Counters(control::Args),
     /// Measure latency, throughput, and the bare machine.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -67,6 +74,8 @@ fn run(command: &Command) -> Result {
         Command::Recv(args) => recv::run(args),
         Command::Flood(args) => flood::run(args),
         Command::Config(action) => config::run(action),
+        Command::Reload(args) => control::run("reload", args),
+        Command::Counters(args) => control::run("counters", args),
         Command::Bench(bench) => bench::run(bench),
         Command::Doctor(args) => doctor::run(args),
     }

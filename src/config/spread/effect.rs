@@ -14,7 +14,7 @@ use crate::base::{DaemonId, DaemonName};
 use crate::config::cluster::{ClusterDaemon, Segment};
 use crate::config::host::{Host, Who};
 use crate::config::members::{self, FAILURE_TIMEOUTS_MS};
-use crate::config::{AccessList, Config, Listen, LogLevel, Methods, UnixSocket};
+use crate::config::{AccessList, CONTROL_MODE, Config, Listen, LogLevel, Methods, UnixSocket};
 
 /// The access file, as Spread calls it.
 const ACCESS_FILE: &str = "spread.access_ip";
@@ -378,12 +378,13 @@ impl<'h> Effects<'h> {
         let port = self.config.cluster.segment(me).port;
         let wildcard = wildcard(me.address);
         let socket =
-            |name: String| Some(UnixSocket { path: Path::new("/tmp").join(name), mode: 0o666 });
+            |name: String, mode| Some(UnixSocket { path: Path::new("/tmp").join(name), mode });
         Listen {
             port,
             tcp: me.clients.clone().unwrap_or_else(|| vec![wildcard]),
-            unix: socket(port.to_string()),
-            shared_memory: socket(format!("{port}.shm")),
+            unix: socket(port.to_string(), 0o666),
+            shared_memory: socket(format!("{port}.shm"), 0o666),
+            control: socket(format!("{port}.control"), CONTROL_MODE),
         }
     }
 }

@@ -1,0 +1,66 @@
+//! `madrigal reload` and `madrigal counters`: what an operator asks of the daemon as a whole.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::failure::{Context, Result, failed, usage};
+use crate::output::Output;
+
+/// How long the daemon may take: it resolves the names of the file that it reads.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  madrigal reload                     what changed is told, or why nothing did (exit code 1)
+  madrigal counters                   all counters of the daemon, a name and a value in a line
+  madrigal counters -a unix:/run/m/4803
+
+Who may: the user that the daemon runs as, and root.";
+
+/// Which daemon.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The daemon of this host: PORT (commands at /tmp/PORT.control), or unix:PATH (at
+    /// PATH.control).
+    #[arg(short, long, value_name = "ADDR", default_value = "4803")]
+    address: String,
+}
+
+impl Args {
+    fn path(&self) -> Result<PathBuf> {
+        let path = match self.address.strip_prefix("unix:") {
+            Some(path) => format!("{path}.control"),
+            None if self.address.parse::<u16>().is_ok() => format!("/tmp/{}.control", self.address),
+            None => {
+                let address = &self.address;
+                let why = format!("{address} is no daemon of this host: give a port or unix:PATH");
+                return Err(usage(why));
+            }
+        };
+        Ok(path.into())
+    }
+}
+
+/// Gives the daemon the command `word`, and prints what it has to say.
+pub(crate) fn run(word: &str, args: &Args) -> Result {
+    let path = args.path()?;
+    let place = path.display();
+    let mut stream = UnixStream::connect(&path).context(format!(
+        "no daemon takes commands at {place} (is one running, with listen.control, and is it yours?)"
+    ))?;
+    stream.set_read_timeout(Some(PATIENCE)).context("cannot wait for the daemon")?;
+    stream.write_all(format!("{word}\n").as_bytes()).context("the daemon took no command")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).context("the daemon gave no answer")?;
+    match answer.split_once('\n') {
+        Some(("done", lines)) => {
+            let mut output = Output::new();
+            output.bytes(lines.as_bytes())?;
+            output.flush()
+        }
+        Some(("failed", lines)) => Err(failed(lines.trim_end())),
+        _ => Err(failed(format!("{place} gave an answer that is none of a daemon's: {answer:?}"))),
+    }
+}
