@@ -38,6 +38,8 @@ pub enum Counter {
     BytesReceived,
     /// Frames queued for clients, one for each receiver.
     FramesDelivered,
+    /// Of these, long ones that a session reads from memory that its user's sessions share.
+    FramesShelved,
     /// Bytes written to clients.
     BytesSent,
     /// Join requests for names that may not be joined, ignored.
@@ -119,6 +121,7 @@ impl Counter {
         Self::FramesReceived,
         Self::BytesReceived,
         Self::FramesDelivered,
+        Self::FramesShelved,
         Self::BytesSent,
         Self::JoinsIgnored,
         Self::ReadsPaused,

@@ -209,5 +209,15 @@ pub const CONTROL_LINE_BYTES_MAX: u64 = 16;
 /// kind meanwhile, and hears no signal.
 pub const CONTROL_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Long frames of one pass over the sessions of a core that are known again when the next session
+/// of the same user gets them.
+pub const OFFERS_MAX: usize = 256;
+
+/// Shortest frame that may be shared: below it a copy costs less than what sharing takes.
+pub const SHELF_FRAME_BYTES_MIN: usize = 1024;
+
+/// Largest shelf, where long frames lie for several sessions.
+pub const SHELF_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Requests of one session that may wait for the ring before no more are read from it.
 pub const SESSION_WAITING_MAX: usize = 32;

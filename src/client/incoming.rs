@@ -4,7 +4,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
-use crate::mem::StreamReader;
+use crate::base::limits::SHELF_BYTES_MAX;
+use crate::mem::stream::Begun;
+use crate::mem::{Corrupt, Region, StreamReader};
+use crate::sys::memfd::{Memfd, receive_with_descriptor};
 
 use super::inbox::ReceiveBuffer;
 use super::socket::{Block, Socket, corrupt, is_closed};
@@ -170,10 +173,15 @@ impl SharedIncoming {
         if self.reader.should_release() {
             self.release()?;
         }
-        if !self.reader.begin().map_err(corrupt)? {
-            // All is read, so the daemon can have all of the queue: it may need it for one message.
-            self.release()?;
-            return Ok(None);
+        match self.reader.begin().map_err(corrupt)? {
+            Begun::Bytes => {}
+            Begun::Shelf => self.take_shelf()?,
+            Begun::Nothing => {
+                // All is read, so the daemon can have all of the queue: it may need it for one
+                // message.
+                self.release()?;
+                return Ok(None);
+            }
         }
         if std::mem::take(&mut self.declared) {
             self.reader.awake();
@@ -216,12 +224,31 @@ impl SharedIncoming {
         Ok(self.next_record()?.unwrap_or(0))
     }
 
-    /// Takes bells from the socket; whether there was one.
+    /// Takes the shelf that the next record speaks of: the daemon hands it over first.
+    #[cold]
+    fn take_shelf(&mut self) -> io::Result<()> {
+        loop {
+            let rang = self.look_at_socket()?;
+            match self.reader.begin().map_err(corrupt)? {
+                Begun::Shelf if rang => {}
+                Begun::Bytes => return Ok(()),
+                Begun::Shelf | Begun::Nothing => return Err(corrupt(Corrupt)),
+            }
+        }
+    }
+
+    /// Takes bells from the socket, and a shelf that comes with one; whether there was one.
     fn look_at_socket(&mut self) -> io::Result<bool> {
         let mut bells = [0; 64];
-        match self.socket.receive(&mut bells, Block::Never) {
-            Ok(0) => self.ended = true,
-            Ok(_) => return Ok(true),
+        match receive_with_descriptor(&self.socket, &mut bells) {
+            Ok((0, _)) => self.ended = true,
+            Ok((_, shelf)) => {
+                if let Some(shelf) = shelf {
+                    let (memory, len) = Memfd::adopt_up_to(shelf, SHELF_BYTES_MAX)?;
+                    self.reader.add_shelf(Region::map_to_read(&memory, len)?);
+                }
+                return Ok(true);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if is_closed(&error) => self.ended = true,
             Err(error) => return Err(error),

@@ -17,7 +17,8 @@ use super::{
 use crate::base::DaemonName;
 use crate::base::limits::{
     CHUNK_BYTES, CLIENT_FRAME_BYTES_MAX, CORES_MAX, CPUS_MAX, DAEMON_NAME_BYTES_MAX,
-    LISTEN_ADDRESSES_MAX, SHARED_QUEUE_BYTES_MAX, SHARED_QUEUE_BYTES_MIN,
+    LISTEN_ADDRESSES_MAX, SHARED_QUEUE_BYTES_MAX, SHARED_QUEUE_BYTES_MIN, SHELF_BYTES_MAX,
+    SHELF_FRAME_BYTES_MIN,
 };
 
 /// Longest directory of the Unix socket: the kernel takes 107 bytes of path in all.
@@ -229,13 +230,16 @@ fn memory(mut section: Section<'_, '_>, sessions: &Sessions, cluster: &Cluster) 
         section.conflict("pool_bytes_max", &why);
     }
     let range = SHARED_QUEUE_BYTES_MIN..=SHARED_QUEUE_BYTES_MAX;
-    let default = default.session_queue_bytes;
-    let session_queue_bytes = section.integer("session_queue_bytes", default, range);
+    let session_queue_bytes =
+        section.integer("session_queue_bytes", default.session_queue_bytes, range);
     if !session_queue_bytes.is_power_of_two() {
         let why = format!("is {session_queue_bytes}, which is no power of two");
         section.conflict("session_queue_bytes", &why);
     }
-    Memory { pool_bytes_max, session_queue_bytes }
+    let range = SHELF_FRAME_BYTES_MIN..=SHELF_BYTES_MAX;
+    let shelf_from_bytes = section.integer("shelf_from_bytes", default.shelf_from_bytes, range);
+    let shelf_bytes = section.integer("shelf_bytes", default.shelf_bytes, 0..=SHELF_BYTES_MAX);
+    Memory { pool_bytes_max, session_queue_bytes, shelf_from_bytes, shelf_bytes }
 }
 
 fn log(mut section: Section<'_, '_>) -> Log {

@@ -153,6 +153,12 @@ pub struct Memory {
     /// Bytes of each of the two queues of a session with shared memory, a power of two. Default
     /// 256 KiB.
     pub session_queue_bytes: usize,
+    /// Frames of at least so many bytes that several sessions of one user receive by shared memory
+    /// are stored once for them. Default 16 KiB.
+    pub shelf_from_bytes: usize,
+    /// Bytes of each of the two places where such frames lie, for each user; 0: every session gets
+    /// a copy. Default 4 MiB.
+    pub shelf_bytes: usize,
 }
 
 /// What is told on standard error.
@@ -344,7 +350,12 @@ impl Default for Cores {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { pool_bytes_max: 256 * 1024 * 1024, session_queue_bytes: 256 * 1024 }
+        Self {
+            pool_bytes_max: 256 * 1024 * 1024,
+            session_queue_bytes: 256 * 1024,
+            shelf_from_bytes: 16 * 1024,
+            shelf_bytes: 4 * 1024 * 1024,
+        }
     }
 }
 

@@ -81,6 +81,8 @@ fn every_key_has_its_effect() {
         [memory]
         pool_bytes_max = 0x1000_0000
         session_queue_bytes = 65536
+        shelf_from_bytes = 2048
+        shelf_bytes = 0
         [log]
         level = "debug"
         format = "journal"
@@ -154,7 +156,12 @@ fn every_key_has_its_effect() {
             spin: Duration::from_micros(20),
             pin: vec![3, 1],
         },
-        memory: Memory { pool_bytes_max: 1 << 28, session_queue_bytes: 1 << 16 },
+        memory: Memory {
+            pool_bytes_max: 1 << 28,
+            session_queue_bytes: 1 << 16,
+            shelf_from_bytes: 2048,
+            shelf_bytes: 0,
+        },
         log: Log { level: LogLevel::Debug, format: LogFormat::Journal },
         notes: Vec::new(),
     };

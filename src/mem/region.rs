@@ -15,7 +15,7 @@ use std::ptr::NonNull;
 
 use memmap2::{MmapOptions, MmapRaw};
 
-use super::atomic::AtomicU64;
+use super::atomic::{AtomicU64, Ordering};
 use super::layout::WORD_BYTES;
 
 /// Words shared with another process, or with another thread in tests.
@@ -44,8 +44,24 @@ impl Region {
         let words = bytes / WORD_BYTES;
         let mut options = MmapOptions::new();
         let mapping = options.len(bytes).populate().map_raw(file.as_fd().as_raw_fd())?;
+        Ok(Self::of(mapping, words))
+    }
+
+    /// Maps memory that this process only reads, on the same terms.
+    ///
+    /// # Errors
+    ///
+    /// As [`Region::map`].
+    pub fn map_to_read(file: impl AsFd, bytes: usize) -> io::Result<Self> {
+        let words = bytes / WORD_BYTES;
+        let mut options = MmapOptions::new();
+        let mapping = options.len(bytes).populate().map_raw_read_only(file.as_fd().as_raw_fd())?;
+        Ok(Self::of(mapping, words))
+    }
+
+    fn of(mapping: MmapRaw, words: usize) -> Self {
         let first = NonNull::new(mapping.as_mut_ptr().cast()).expect("no mapping begins at zero");
-        Ok(Self { words: NonNull::slice_from_raw_parts(first, words), mapping: Some(mapping) })
+        Self { words: NonNull::slice_from_raw_parts(first, words), mapping: Some(mapping) }
     }
 
     /// Zeroed memory of this process alone.
@@ -61,6 +77,26 @@ impl Region {
         // begins at a page, so words are aligned; any 8 bytes are a word, and nobody but through
         // atomics or the two methods below looks at them.
         unsafe { self.words.as_ref() }
+    }
+
+    /// Writes bytes from the word `first` on, to be published by another access. What is left of
+    /// the last word becomes zero.
+    ///
+    /// # Panics
+    ///
+    /// Where there are not so many words, or this process only reads them.
+    pub(super) fn store(&self, first: usize, bytes: &[u8]) {
+        let words = &self.words()[first..first + bytes.len().div_ceil(WORD_BYTES)];
+        let (whole, rest) = bytes.as_chunks::<WORD_BYTES>();
+        for (word, bytes) in words.iter().zip(whole) {
+            // Relaxed, here and below: the caller publishes them.
+            word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
+        }
+        if !rest.is_empty() {
+            let mut last = [0; WORD_BYTES];
+            last[..rest.len()].copy_from_slice(rest);
+            words[whole.len()].store(u64::from_ne_bytes(last), Ordering::Relaxed);
+        }
     }
 
     /// The bytes of the words in `range`, without the first and only so many.

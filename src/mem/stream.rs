@@ -20,6 +20,7 @@
 use super::atomic::{Arc, AtomicU64, Ordering, fence};
 use super::layout::{Place, QueueSizes, WORD_BYTES};
 use super::region::Region;
+use super::shelf::{Shelved, Shelves};
 
 /// The other side broke the queue: positions that go back, records that reach beyond them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +29,9 @@ pub struct Corrupt;
 
 /// A header's high half: bytes follow.
 const BYTES: u32 = 1;
+
+/// A header's high half: two words follow, which say where on a shelf the bytes are.
+const SHELVED: u32 = 3;
 
 /// A header's high half: nothing of interest follows; the next record begins at the front.
 const FILLER: u32 = 2;
@@ -195,8 +199,40 @@ impl StreamWriter {
         // SAFETY: `make_room` found these words given back, and the reader, which in a session's
         // submission queue is the daemon, looks at nothing behind `tail`.
         let filled = fill(unsafe { self.end.region.lend_mut(words, len) });
-        self.finish(len);
+        self.finish(BYTES, len);
         Ok(Some(filled))
+    }
+
+    /// Writes that a frame lies on a shelf, to be published with the frame. `false`: there is no
+    /// room.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`].
+    pub fn write_shelved(&mut self, at: Shelved) -> Result<bool, Corrupt> {
+        if !self.make_room(Shelved::BYTES)? {
+            return Ok(false);
+        }
+        for (word, position) in at.to_words().into_iter().zip(self.filled + 1..) {
+            // Relaxed: published by `publish`.
+            self.end.data(position, 1)[0].store(word, Ordering::Relaxed);
+        }
+        self.finish(SHELVED, Shelved::BYTES);
+        Ok(true)
+    }
+
+    /// Where the last record that was written ends; for [`has_given_back`](Self::has_given_back).
+    pub fn position(&self) -> u64 {
+        self.filled
+    }
+
+    /// Whether the reader has given back everything up to `position`.
+    pub fn has_given_back(&self, position: u64) -> bool {
+        // Acquire: pairs with the Release store in `StreamReader::release`; what was given back has
+        // been read. It is not noted as seen: `has_new_room` tells of it. One that lies about it
+        // has given back nothing; what it lied is found out by a write.
+        let head = || self.end.word(self.end.at.head).load(Ordering::Acquire);
+        self.head >= position || (position..=self.published).contains(&head())
     }
 
     /// Makes all that was written visible to the reader. Whether the reader must be woken.
@@ -245,23 +281,15 @@ impl StreamWriter {
 
     /// Writes a record where room for it was found.
     fn put(&mut self, bytes: &[u8]) {
-        let words = self.end.data(self.filled + 1, bytes.len().div_ceil(WORD_BYTES));
-        let (whole, rest) = bytes.as_chunks::<WORD_BYTES>();
-        for (word, bytes) in words.iter().zip(whole) {
-            // Relaxed, here and below: published by `publish`.
-            word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
-        }
-        if !rest.is_empty() {
-            let mut last = [0; WORD_BYTES];
-            last[..rest.len()].copy_from_slice(rest);
-            words[whole.len()].store(u64::from_ne_bytes(last), Ordering::Relaxed);
-        }
-        self.finish(bytes.len());
+        let first = self.end.at.data + self.end.offset(self.filled + 1);
+        // Published by `publish`.
+        self.end.region.store(first, bytes);
+        self.finish(BYTES, bytes.len());
     }
 
-    fn finish(&mut self, len: usize) {
+    fn finish(&mut self, kind: u32, len: usize) {
         // Relaxed: published by `publish`.
-        self.end.data(self.filled, 1)[0].store(header(BYTES, len), Ordering::Relaxed);
+        self.end.data(self.filled, 1)[0].store(header(kind, len), Ordering::Relaxed);
         self.filled += record_words(len);
     }
 
@@ -296,11 +324,30 @@ pub struct StreamReader {
     len: usize,
     /// How many of these are taken.
     taken: usize,
+    /// They lie there, and not in the queue.
+    shelved: Option<Shelved>,
+    /// Something that lies on a shelf was taken and not given back.
+    owes: bool,
+    /// The shelves of a session; its daemon has none.
+    shelves: Shelves,
+}
+
+/// What a reader can go on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// Nothing: all is taken.
+    Nothing,
+    /// The bytes of a record.
+    Bytes,
+    /// Bytes on a shelf that the session was handed, if it is one: it must take it.
+    Shelf,
 }
 
 impl StreamReader {
     fn new(end: End) -> Self {
-        Self { end, next: 0, released: 0, tail: 0, record: 0, len: 0, taken: 0 }
+        let (shelved, owes, shelves) = (None, false, Shelves::default());
+        let (record, len, taken) = (0, 0, 0);
+        Self { end, next: 0, released: 0, tail: 0, record, len, taken, shelved, owes, shelves }
     }
 
     /// Copies bytes out, as many as there are and `into` takes; how many. Those of a record that
@@ -311,7 +358,7 @@ impl StreamReader {
     /// [`Corrupt`].
     pub fn read(&mut self, into: &mut [u8]) -> Result<usize, Corrupt> {
         let mut done = 0;
-        while self.taken < self.len || self.begin()? {
+        while self.taken < self.len || self.begin_own()? {
             let left = self.len - self.taken;
             let room = into.len() - done;
             let len = if left <= room { left } else { room / WORD_BYTES * WORD_BYTES };
@@ -322,6 +369,15 @@ impl StreamReader {
             }
         }
         Ok(done)
+    }
+
+    /// Begins a record that lies in the queue, as all those do that a session writes.
+    fn begin_own(&mut self) -> Result<bool, Corrupt> {
+        match self.begin()? {
+            Begun::Nothing => Ok(false),
+            Begun::Bytes => Ok(true),
+            Begun::Shelf => Err(Corrupt),
+        }
     }
 
     fn copy_out(&mut self, into: &mut [u8]) {
@@ -341,18 +397,23 @@ impl StreamReader {
         }
     }
 
-    /// Goes on to the next record if the last one is taken. Whether there are bytes now.
+    /// A shelf was handed over; they come in their order.
+    pub fn add_shelf(&mut self, region: Region) {
+        self.shelves.add(region);
+    }
+
+    /// Goes on to the next record if the last one is taken.
     ///
     /// # Errors
     ///
     /// [`Corrupt`].
     #[inline]
-    pub fn begin(&mut self) -> Result<bool, Corrupt> {
+    pub fn begin(&mut self) -> Result<Begun, Corrupt> {
         while self.taken == self.len {
             if self.next == self.tail {
                 self.refresh()?;
                 if self.next == self.tail {
-                    return Ok(false);
+                    return Ok(Begun::Nothing);
                 }
             }
             // Relaxed: published by the tail. Read once: it may say something else the next time.
@@ -363,12 +424,34 @@ impl StreamReader {
                 return Err(Corrupt);
             }
             match kind {
-                BYTES => (self.record, self.len, self.taken) = (self.next + 1, len, 0),
+                BYTES => {
+                    (self.record, self.len, self.taken) = (self.next + 1, len, 0);
+                    self.shelved = None;
+                }
+                SHELVED if len == Shelved::BYTES => {
+                    if !self.begin_shelved()? {
+                        return Ok(Begun::Shelf);
+                    }
+                }
                 FILLER => {}
                 _ => return Err(Corrupt),
             }
             self.next += words;
         }
+        Ok(Begun::Bytes)
+    }
+
+    /// Begins the record that is next, whose bytes are on a shelf. `false`: which is not there.
+    #[cold]
+    fn begin_shelved(&mut self) -> Result<bool, Corrupt> {
+        let words = self.end.data(self.next + 1, 2);
+        // Relaxed: published by the tail. Read once.
+        let at = Shelved::from_words([0, 1].map(|word: usize| words[word].load(Ordering::Relaxed)));
+        if self.shelves.find(at)?.is_none() {
+            return Ok(false);
+        }
+        (self.record, self.len, self.taken) = (self.next + 1, at.len as usize, 0);
+        (self.shelved, self.owes) = (Some(at), true);
         Ok(true)
     }
 
@@ -378,12 +461,26 @@ impl StreamReader {
     #[cfg(not(loom))]
     #[inline]
     pub fn lent(&self) -> &[u8] {
+        if let Some(at) = self.shelved {
+            return self.lent_from_shelf(at);
+        }
         let start = self.end.at.data + self.end.offset(self.record);
         let words = start..start + self.len.div_ceil(WORD_BYTES);
         // SAFETY: in a session's delivery queue the daemon published the record, `begin` checked
         // that it is there, and the daemon leaves it alone until `release`, for which the borrow
         // must have ended.
         unsafe { self.end.region.lend(words, self.taken..self.len) }
+    }
+
+    #[cfg(not(loom))]
+    fn lent_from_shelf(&self, at: Shelved) -> &[u8] {
+        let region = self.shelves.find(at).ok().flatten().expect("`begin` has found it");
+        let first = at.first as usize;
+        let words = first..first + self.len.div_ceil(WORD_BYTES);
+        // SAFETY: the daemon published the frame with its record, `begin` checked that it lies
+        // within, and the daemon leaves it alone until the record is given back by `release`, for
+        // which the borrow must have ended.
+        unsafe { region.lend(words, self.taken..self.len) }
     }
 
     /// Takes the first `bytes` of what [`lent`](Self::lent) shows.
@@ -408,13 +505,15 @@ impl StreamReader {
         // read.
         self.end.word(self.end.at.head).store(head, Ordering::Release);
         self.released = head;
+        self.owes = self.taken < self.len && self.shelved.is_some();
         self.end.needs_wake(self.end.at.writer_asleep)
     }
 
-    /// Whether so much is taken and not given back that it is time to.
+    /// Whether so much is taken and not given back that it is time to: a quarter of the queue, or
+    /// anything on a shelf, which is used again only when all have given it back.
     #[inline]
     pub fn should_release(&self) -> bool {
-        self.next - self.released >= self.end.at.words as u64 / 4
+        self.owes || self.next - self.released >= self.end.at.words as u64 / 4
     }
 
     /// Whether there is nothing to take, or something is wrong. This is the last look before sleep.

@@ -28,6 +28,7 @@ pub const NAMES: [(Counter, &str); Counter::COUNT] = [
     (Counter::FramesReceived, "frames_received"),
     (Counter::BytesReceived, "bytes_received"),
     (Counter::FramesDelivered, "frames_delivered"),
+    (Counter::FramesShelved, "frames_shelved"),
     (Counter::BytesSent, "bytes_sent"),
     (Counter::JoinsIgnored, "joins_ignored"),
     (Counter::ReadsPaused, "reads_paused"),

@@ -6,11 +6,14 @@
 //! a busy core finds work without a system call, does not look at sessions that are idle, and one
 //! that sleeps is woken by its driver like for any other session.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::shelves::Shelves;
 use crate::base::limits::{CHANNEL_READ_BYTES, SHARED_QUEUE_BYTES_MAX, SHARED_QUEUE_BYTES_MIN};
-use crate::base::{Instant, SessionId};
+use crate::base::{Counter, Instant, SessionId, Tally};
 use crate::mem::pool::Slice;
+use crate::mem::shelf::{SHELVES_KNOWN, Shelved};
 use crate::mem::stream::{Corrupt, StreamReader, StreamWriter, daemon_ends};
 use crate::mem::{QueueSizes, Region};
 use crate::session::Transmit;
@@ -38,6 +41,8 @@ pub(super) struct Channels {
     next: usize,
     /// Channels whose hello is complete.
     greeted: Vec<SessionId>,
+    shelves: Shelves,
+    tally: Tally,
     scratch: Box<[u8]>,
 }
 
@@ -52,6 +57,12 @@ struct Channel {
     /// In `watched`.
     watched: bool,
     active_at: Instant,
+    /// Its user, as `shelves` knows it, if it may share.
+    user: Option<usize>,
+    /// The last shelves that it was handed, and up to where its queue speaks of each.
+    known: VecDeque<(u64, u64)>,
+    /// How many that were in all.
+    handed: u32,
 }
 
 enum State {
@@ -71,9 +82,11 @@ pub(super) enum Found<'a> {
 }
 
 impl Channels {
-    pub(super) fn new(sizes: QueueSizes) -> Self {
+    pub(super) fn new(sizes: QueueSizes, shelves: Shelves) -> Self {
         Self {
             sizes,
+            shelves,
+            tally: Tally::default(),
             channels: Vec::new(),
             watched: Vec::new(),
             next: 0,
@@ -97,15 +110,24 @@ impl Channels {
             blocked: false,
             watched: false,
             active_at: now,
+            user: None,
+            known: VecDeque::new(),
+            handed: 0,
         };
         self.channels[slot] = Some(channel);
     }
 
     /// Forgets a session; its memory is gone with it.
     pub(super) fn remove(&mut self, id: SessionId) {
-        if self.get(id).is_some() {
-            self.channels[id.slot()] = None;
-            self.watched.retain(|&slot| slot != id.slot());
+        if self.get(id).is_none() {
+            return;
+        }
+        let slot = id.slot();
+        self.watched.retain(|&watched| watched != slot);
+        if let Some(channel) = self.channels[slot].take()
+            && let Some(user) = channel.user
+        {
+            self.shelves.leave(user, slot, |number| !channel.has_given_back(number));
         }
     }
 
@@ -141,8 +163,12 @@ impl Channels {
             let Some(stream) = driver.stream(channel.stream) else { continue };
             let State::Greeting(hello, _) = &channel.state else { continue };
             match open(hello, sizes, stream) {
-                Ok(ends) => {
+                Ok((uid, ends)) => {
                     channel.state = State::Open(Box::new(ends));
+                    let user = self.shelves.enter(uid);
+                    if let Some(channel) = self.get(id) {
+                        channel.user = user;
+                    }
                     self.watch(id.slot());
                 }
                 Err(status) => {
@@ -241,30 +267,31 @@ impl Channels {
         driver: &mut Driver,
     ) -> Result<usize, Corrupt> {
         let id = transmit.session;
-        let Some(channel) = self.get(id) else { return Ok(0) };
-        let State::Open(ends) = &mut channel.state else { return Ok(0) };
-        let writer = &mut ends.1;
-        // A run is not cut where it fits into one record, so that its frames can be lent as they
-        // lie.
-        let run_max = writer.record_bytes_max();
+        let (channels, shelves) = (&mut self.channels, &mut self.shelves);
+        let Some(Some(channel)) = channels.get_mut(id.slot()) else { return Ok(0) };
+        let Some(run_max) = channel.ends().map(|(_, writer)| writer.record_bytes_max()) else {
+            return Ok(0);
+        };
+        let frame_min = shelves.frame_min();
         let mut written = 0;
-        for run in transmit.runs(run_max) {
-            let some = match run.len() {
-                len if len > run_max => writer.write_some(run)?,
-                len => {
-                    if writer.write(run)? {
-                        len
-                    } else {
-                        0
-                    }
+        for run in transmit.runs(run_max, frame_min) {
+            let shelved = match run.len() >= frame_min {
+                true => channel.send_shelved(run, shelves, driver)?,
+                false => None,
+            };
+            let some = match shelved {
+                Some(some) => {
+                    self.tally.count(Counter::FramesShelved);
+                    some
                 }
+                None => channel.send_copy(run, run_max)?,
             };
             written += some;
             if some < run.len() {
                 break;
             }
         }
-        if writer.publish() {
+        if channel.publish() {
             ring(driver, channel.stream);
         }
         if written == 0 {
@@ -272,6 +299,20 @@ impl Channels {
             self.watch(id.slot());
         }
         Ok(written)
+    }
+
+    /// A pass over the sessions begins, in each of which [`Channels::send`] may be called.
+    pub(super) fn begin_pass(&mut self) {
+        let channels = &self.channels;
+        self.shelves.begin_pass(|slot, number| {
+            let channel = channels[slot].as_ref().expect("who reads a shelf is there");
+            channel.has_given_back(number)
+        });
+    }
+
+    /// What was counted here.
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Whether a watched channel has work. Looked at while watching for work.
@@ -324,6 +365,79 @@ impl Channel {
         self.has_input() || self.blocked && self.has_new_room()
     }
 
+    /// Writes a run of frames, or as much of a long frame as there is room for. How many bytes.
+    fn send_copy(&mut self, run: &[u8], run_max: usize) -> Result<usize, Corrupt> {
+        let State::Open(ends) = &mut self.state else { return Ok(0) };
+        let writer = &mut ends.1;
+        // A run is not cut where it fits into one record, so that its frames can be lent as they
+        // lie.
+        match run.len() {
+            len if len > run_max => writer.write_some(run),
+            len => Ok(if writer.write(run)? { len } else { 0 }),
+        }
+    }
+
+    /// Tells the session of a frame that lies on a shelf of its user. How many bytes that were, all
+    /// or none; `None`: it must have a copy.
+    fn send_shelved(
+        &mut self,
+        frame: &[u8],
+        shelves: &mut Shelves,
+        driver: &mut Driver,
+    ) -> Result<Option<usize>, Corrupt> {
+        let Some(user) = self.user else { return Ok(None) };
+        let Some(put) = shelves.offer(user, frame) else { return Ok(None) };
+        let Some((number, memory)) = shelves.shelf(user, put) else { return Ok(None) };
+        let Some(known) = self.shelf(number, memory, driver) else { return Ok(None) };
+        let State::Open(ends) = &mut self.state else { return Ok(None) };
+        let shelf = self.handed - (self.known.len() - known) as u32;
+        let at = Shelved { shelf, first: put.first, len: frame.len() as u32 };
+        if !ends.1.write_shelved(at)? {
+            return Ok(Some(0));
+        }
+        self.known[known].1 = ends.1.position();
+        shelves.lend(user, put, self.id.slot());
+        Ok(Some(frame.len()))
+    }
+
+    /// Which of the shelves that the session knows this one is. It is handed over if it must; where
+    /// that cannot be, `None`.
+    fn shelf(&mut self, number: u64, memory: &Memfd, driver: &mut Driver) -> Option<usize> {
+        if let Some(known) = self.known.iter().position(|&(it, _)| it == number) {
+            return Some(known);
+        }
+        let State::Open(ends) = &mut self.state else { return None };
+        if self.known.len() == SHELVES_KNOWN {
+            // The session forgets it when it gets the next one.
+            let (_, position) = self.known[0];
+            if !ends.1.has_given_back(position) {
+                return None;
+            }
+        }
+        driver.stream(self.stream)?.send_memory_now(&[0], memory).ok()?;
+        if self.known.len() == SHELVES_KNOWN {
+            self.known.pop_front();
+        }
+        self.known.push_back((number, ends.1.position()));
+        self.handed += 1;
+        Some(self.known.len() - 1)
+    }
+
+    /// Whether the session has given back all that it was told of on a shelf.
+    fn has_given_back(&self, shelf: u64) -> bool {
+        let State::Open(ends) = &self.state else { return true };
+        let known = self.known.iter().find(|(number, _)| *number == shelf);
+        known.is_none_or(|&(_, position)| ends.1.has_given_back(position))
+    }
+
+    /// Shows the session what was written. Whether it must be woken.
+    fn publish(&mut self) -> bool {
+        match &mut self.state {
+            State::Greeting(..) => false,
+            State::Open(ends) => ends.1.publish(),
+        }
+    }
+
     /// Copies what the session has published, and gives it the room back at once.
     fn read(&mut self, scratch: &mut [u8]) -> Result<usize, Corrupt> {
         let State::Open(ends) = &mut self.state else { return Ok(0) };
@@ -359,12 +473,12 @@ impl Channel {
     }
 }
 
-/// Makes a session's memory and hands it over.
+/// Makes a session's memory and hands it over. The session's user, and the daemon's ends.
 fn open(
     hello: &[u8; ATTACH_HELLO_BYTES],
     sizes: QueueSizes,
     stream: &Stream,
-) -> Result<(StreamReader, StreamWriter), AttachStatus> {
+) -> Result<(u32, (StreamReader, StreamWriter)), AttachStatus> {
     let hello = AttachHello::parse(hello).map_err(|_not_attach| AttachStatus::Version)?;
     if hello.version != ATTACH_VERSION {
         return Err(AttachStatus::Version);
@@ -391,7 +505,7 @@ fn open(
         Ok(region) => {
             let (pid, uid) = (credentials.pid, credentials.uid);
             tracing::debug!(pid, uid, bytes, "session attached by shared memory");
-            Ok(daemon_ends(region, sizes))
+            Ok((uid, daemon_ends(region, sizes)))
         }
         Err(error) => {
             tracing::debug!(%error, "no shared memory for a session");

@@ -20,6 +20,7 @@ mod routes;
 mod session_core;
 mod session_thread;
 mod shared;
+mod shelves;
 mod start;
 mod strangers;
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::acceptor::{Arrival, Transport};
 use super::channels::{Channels, Found};
 use crate::base::{Event, Instant, PrivateGroup, SessionId, Tally};
-use crate::mem::QueueSizes;
 use crate::mem::pool::{Pool, Slice};
 use crate::mem::stream::Corrupt;
 use crate::session::{Action, Hold, Sessions, Setup, Submission};
@@ -37,14 +36,14 @@ pub(super) struct SessionCore {
 }
 
 impl SessionCore {
-    pub(super) fn new(setup: Setup, pool: Pool, sizes: QueueSizes) -> Self {
+    pub(super) fn new(setup: Setup, pool: Pool, channels: Channels) -> Self {
         Self {
             sessions: Sessions::new(setup),
             pool,
             session_of: Vec::new(),
             stream_of: Vec::new(),
             accepted: Vec::new(),
-            channels: Channels::new(sizes),
+            channels,
             now: Instant::ZERO,
             relief_due: None,
             short_at: None,
@@ -214,6 +213,7 @@ impl SessionCore {
         for id in self.channels.open_greeted(driver) {
             self.sessions.handle_ended(id, &mut self.pool);
         }
+        self.channels.begin_pass();
         while let Some(transmit) = self.sessions.poll_transmit() {
             work += 1;
             let id = transmit.session;
@@ -293,8 +293,8 @@ impl SessionCore {
         self.sessions.is_drained()
     }
 
-    pub(super) fn tally(&self) -> &Tally {
-        self.sessions.tally()
+    pub(super) fn tallies(&self) -> [&Tally; 2] {
+        [self.sessions.tally(), self.channels.tally()]
     }
 }
 

@@ -153,9 +153,19 @@ impl<L: Link> SessionThread<L> {
         }
         if work > 0 {
             self.tally.count(Counter::TurnsBusy);
-            let core = self.core.tally();
+            let [sessions, channels] = self.core.tallies();
             let [groups, order, network, strangers, pool, acceptor] = self.link.tallies();
-            let all = [&self.tally, core, groups, order, network, strangers, pool, acceptor];
+            let all = [
+                &self.tally,
+                sessions,
+                channels,
+                groups,
+                order,
+                network,
+                strangers,
+                pool,
+                acceptor,
+            ];
             self.counters.publish(&all);
         }
     }

@@ -8,6 +8,7 @@ use std::thread::{Builder, JoinHandle, park_timeout};
 use rustix::process::Signal;
 
 use super::acceptor::{Acceptor, Transport};
+use super::channels::Channels;
 use super::control::Control;
 use super::doorbell::Doorbell;
 use super::idle::Idle;
@@ -19,6 +20,7 @@ use super::ring_thread::{RingThread, SessionPort};
 use super::session_core::SessionCore;
 use super::session_thread::SessionThread;
 use super::shared::Shared;
+use super::shelves::Shelves;
 use super::{RunError, Running, StartError};
 use crate::base::limits::{
     DESCRIPTORS_RESERVED, LISTEN_PATIENCE, LISTEN_PAUSE, QUEUE_SLOTS, RECEIVE_BUFFERS, RING_ENTRIES,
@@ -320,10 +322,13 @@ impl Core {
                 hold_senders: sessions.slow_receiver == SlowReceiver::Hold,
             },
         };
-        let bytes = self.config.memory.session_queue_bytes;
+        let memory = &self.config.memory;
+        let bytes = memory.session_queue_bytes;
         let sizes = QueueSizes { submission_bytes: bytes, delivery_bytes: bytes };
+        let shelves = Shelves::new(memory.shelf_bytes, memory.shelf_from_bytes);
+        let channels = Channels::new(sizes, shelves);
         let thread = SessionThread {
-            core: SessionCore::new(setup, pool(&self.config), sizes),
+            core: SessionCore::new(setup, pool(&self.config), channels),
             link,
             clock: Clock,
             idle: self.idle(),

@@ -85,12 +85,14 @@ impl<B: Buffer> Outbox<B> {
     }
 
     /// The same bytes in runs of whole frames, or what is left of one: pieces of up to `run_max`
-    /// bytes as they are, longer ones frame by frame.
-    pub(crate) fn runs(&self, run_max: usize) -> impl Iterator<Item = &[u8]> {
+    /// bytes as they are, longer ones frame by frame, and those whose frames have `long` bytes on
+    /// average.
+    pub(crate) fn runs(&self, run_max: usize, long: usize) -> impl Iterator<Item = &[u8]> {
         let mut first_left = Some(self.first_left);
         self.pieces.iter().flat_map(move |piece| {
             let mut rest = piece.bytes.as_ref();
             let mut messages = piece.messages;
+            let run_max = if rest.len() >= messages.saturating_mul(long) { 0 } else { run_max };
             let mut first_left = first_left.take();
             std::iter::from_fn(move || {
                 let len = match rest.len() {
@@ -204,7 +206,7 @@ mod tests {
             outbox.push_frame(&Dense(frame(data)));
         }
         assert_eq!((outbox.pieces().count(), outbox.messages(), outbox.bytes()), (1, 3, 174));
-        let runs = |run_max| outbox.runs(run_max).map(<[u8]>::len).collect::<Vec<_>>();
+        let runs = |run_max| outbox.runs(run_max, usize::MAX).map(<[u8]>::len).collect::<Vec<_>>();
         assert_eq!((runs(174), runs(173), runs(0)), (vec![174], vec![48, 126], vec![48, 58, 68]));
         outbox.consume(47);
         assert_eq!(outbox.messages(), 3);
@@ -232,7 +234,7 @@ mod tests {
                 let sent = step.min(bytes);
                 outbox.consume(sent);
                 bytes -= sent;
-                let runs: Vec<_> = outbox.runs(0).map(<[u8]>::len).collect();
+                let runs: Vec<_> = outbox.runs(0, usize::MAX).map(<[u8]>::len).collect();
                 assert_eq!(runs.iter().sum::<usize>(), bytes);
                 let begun = [245, 197, 49, 0].into_iter().filter(|&end| end < bytes).count();
                 assert_eq!(runs.len(), begun, "{bytes} of 249 left");

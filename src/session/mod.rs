@@ -90,10 +90,10 @@ impl<'a, B: Buffer> Transmit<'a, B> {
     }
 
     /// The same bytes, all of them, in runs of whole frames: what lies together as one run up to
-    /// `run_max` bytes, else each frame by itself. The first may be the rest of a frame; bytes of
-    /// the handshake come as they were stored.
-    pub fn runs(&self, run_max: usize) -> impl Iterator<Item = &'a [u8]> + use<'a, B> {
-        self.outbox.runs(run_max)
+    /// `run_max` bytes, else each frame by itself, as are frames that have `long` bytes on average.
+    /// The first may be the rest of a frame; bytes of the handshake come as they were stored.
+    pub fn runs(&self, run_max: usize, long: usize) -> impl Iterator<Item = &'a [u8]> + use<'a, B> {
+        self.outbox.runs(run_max, long)
     }
 }
 

@@ -16,6 +16,7 @@ use rustix::net::{
 };
 
 use super::socket::Stream;
+use crate::mem::Region;
 
 /// Whoever has the memory can rely on its length, and on that for ever.
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
@@ -33,11 +34,27 @@ impl Memfd {
     ///
     /// The kernel's: out of memory or descriptors.
     pub fn new(bytes: usize) -> io::Result<Self> {
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let memfd = memfd_create("madrigal session", flags)?;
+        let memory = Self::make("madrigal session", bytes)?;
+        fcntl_add_seals(&memory, SEALS)?;
+        Ok(memory)
+    }
+
+    /// Makes `bytes` of memory that only this process can write, by the mapping that it gets.
+    ///
+    /// # Errors
+    ///
+    /// As [`Memfd::new`]; the kernel has no such seal (before Linux 5.1).
+    pub fn new_to_lend(bytes: usize) -> io::Result<(Self, Region)> {
+        let memory = Self::make("madrigal shelf", bytes)?;
+        let region = Region::map(&memory, bytes)?;
+        fcntl_add_seals(&memory, SEALS | SealFlags::FUTURE_WRITE)?;
+        Ok((memory, region))
+    }
+
+    fn make(name: &str, bytes: usize) -> io::Result<Self> {
+        let memfd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&memfd, bytes as u64)?;
         fallocate(&memfd, FallocateFlags::empty(), 0, bytes as u64)?;
-        fcntl_add_seals(&memfd, SEALS)?;
         Ok(Self(memfd))
     }
 
@@ -47,11 +64,23 @@ impl Memfd {
     ///
     /// It is not so long, or not sealed, so that an access could fail later.
     pub fn adopt(memfd: OwnedFd, bytes: usize) -> io::Result<Self> {
-        let long_enough = u64::try_from(fstat(&memfd)?.st_size) == Ok(bytes as u64);
-        if !long_enough || !fcntl_get_seals(&memfd)?.contains(SealFlags::SHRINK) {
-            return Err(io::Error::other("the shared memory has another length, or is not sealed"));
+        match Self::adopt_up_to(memfd, bytes)? {
+            (memory, len) if len == bytes => Ok(memory),
+            _ => Err(io::Error::other("the shared memory has another length")),
         }
-        Ok(Self(memfd))
+    }
+
+    /// Takes memory that another process made, of whatever length up to `bytes_max`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Memfd::adopt`].
+    pub fn adopt_up_to(memfd: OwnedFd, bytes_max: usize) -> io::Result<(Self, usize)> {
+        let len = usize::try_from(fstat(&memfd)?.st_size).unwrap_or(usize::MAX);
+        if len > bytes_max || !fcntl_get_seals(&memfd)?.contains(SealFlags::SHRINK) {
+            return Err(io::Error::other("the shared memory is too long, or not sealed"));
+        }
+        Ok((Self(memfd), len))
     }
 }
 
@@ -133,6 +162,18 @@ mod tests {
         assert_eq!(ftruncate(&memory, 4096), Err(Errno::PERM));
         assert_eq!(ftruncate(&memory, 16384), Err(Errno::PERM));
         assert_eq!(fcntl_add_seals(&memory, SealFlags::WRITE), Err(Errno::PERM));
+    }
+
+    #[test]
+    fn lent_memory_cannot_be_written_by_those_who_get_it() {
+        let (memory, _region) = Memfd::new_to_lend(8192).unwrap();
+        assert_eq!(rustix::io::pwrite(&memory, b"mine", 0), Err(Errno::PERM));
+        assert!(Region::map(&memory, 8192).is_err());
+        assert!(Region::map_to_read(&memory, 8192).is_ok());
+        let Memfd(memfd) = memory;
+        let (memory, len) = Memfd::adopt_up_to(memfd, 8192).unwrap();
+        assert_eq!(len, 8192);
+        assert!(Memfd::adopt_up_to(memory.0, 8191).is_err());
     }
 
     #[test]

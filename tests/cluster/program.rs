@@ -158,7 +158,13 @@ impl<'p> Life<'p> {
     }
 
     fn log(&mut self, event: SessionEvent) {
-        let (step, at) = self.program.shared.step();
+        let now = self.program.shared.step();
+        self.log_at(now, event);
+    }
+
+    /// What is asked for counts from before it is asked for: this thread may stand still between
+    /// a request and its entry, while the request has its effects.
+    fn log_at(&mut self, (step, at): (u64, base::Instant), event: SessionEvent) {
         self.entries.push(Entry { step, at, event });
     }
 
@@ -225,9 +231,10 @@ impl<'p> Life<'p> {
         what: Ask,
         request: impl FnOnce(&mut Session) -> Result<(), MulticastError>,
     ) -> Result<(), Over> {
+        let now = self.program.shared.step();
         let asked = request(&mut self.session);
         if self.is_done(asked)? {
-            self.log(SessionEvent::Asked(what));
+            self.log_at(now, SessionEvent::Asked(what));
         }
         Ok(())
     }
@@ -311,6 +318,7 @@ impl<'p> Life<'p> {
         }
         let how = Multicast::new(service).self_discard(self_discard);
         let groups: Vec<&str> = destinations.iter().map(String::as_str).collect();
+        let now = self.program.shared.step();
         let sent = self.session.outbox().multicast_with(&how, &groups, &data);
         if !self.is_done(sent)? {
             return Ok(());
@@ -323,12 +331,13 @@ impl<'p> Life<'p> {
             Ok(private) => private.to_name(),
             Err(_) => GroupName::new(group.as_bytes()).expect("a legal name"),
         };
-        self.log(SessionEvent::Send {
+        let sent = SessionEvent::Send {
             n,
             content: content(service, &data),
             destinations: destinations.iter().map(name).collect(),
             self_discard,
-        });
+        };
+        self.log_at(now, sent);
         Ok(())
     }
 }

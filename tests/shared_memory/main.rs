@@ -6,6 +6,7 @@ mod support;
 mod hello;
 mod hostile;
 mod killed;
+mod shelves;
 
 use std::fs;
 use std::io::{Read, Write};

@@ -32,16 +32,16 @@ fn records_keep_their_bounds_where_they_are_lent() {
         assert_eq!(writer.write(record), Ok(true));
     }
     let _ = writer.publish();
-    assert_eq!(reader.begin(), Ok(true));
+    assert_eq!(reader.begin(), Ok(Begun::Bytes));
     assert_eq!(reader.lent(), b"one");
     reader.take(2);
-    assert_eq!(reader.begin(), Ok(true));
+    assert_eq!(reader.begin(), Ok(Begun::Bytes));
     assert_eq!(reader.lent(), b"e");
     reader.take(1);
-    assert_eq!(reader.begin(), Ok(true), "an empty record is passed over");
+    assert_eq!(reader.begin(), Ok(Begun::Bytes), "an empty record is passed over");
     assert_eq!(reader.lent(), b"three and more");
     reader.take(14);
-    assert_eq!(reader.begin(), Ok(false));
+    assert_eq!(reader.begin(), Ok(Begun::Nothing));
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn longest_record_finds_room_wherever_the_queue_is_empty() {
         let _ = reader.release();
         assert_eq!(writer.write(b""), Ok(true));
         let _ = writer.publish();
-        assert_eq!(reader.begin(), Ok(false));
+        assert_eq!(reader.begin(), Ok(Begun::Nothing));
         let _ = reader.release();
     }
 }
@@ -83,7 +83,7 @@ fn record_that_is_begun_keeps_its_room() {
     let (mut writer, mut reader) = pair(BYTES);
     assert_eq!(writer.write(&[3; 100]), Ok(true));
     let _ = writer.publish();
-    assert_eq!(reader.begin(), Ok(true));
+    assert_eq!(reader.begin(), Ok(Begun::Bytes));
     reader.take(99);
     let _ = reader.release();
     assert_eq!(reader.end.word(reader.end.at.head).load(Ordering::Relaxed), 0);
@@ -144,7 +144,7 @@ proptest! {
                     continue;
                 }
                 if lend {
-                    prop_assert!(reader.begin().unwrap());
+                    prop_assert_eq!(reader.begin(), Ok(Begun::Bytes));
                     // The rest of the record: what is copied must begin at a word.
                     let lent = reader.lent().to_vec();
                     reader.take(lent.len());
@@ -158,7 +158,7 @@ proptest! {
                 let _ = reader.release();
             }
         }
-        while reader.begin().unwrap() {
+        while reader.begin() == Ok(Begun::Bytes) {
             received.extend(read_all(&mut reader));
         }
         prop_assert!(sent == received);
@@ -201,4 +201,88 @@ fn scribble() -> impl Strategy<Value = u64> {
         (0_u64..4, 0_u64..20_000).prop_map(|(kind, len)| kind << 32 | len),
         any::<u64>(),
     ]
+}
+
+/// A frame on the shelf that the reader was handed as number `shelf`.
+fn shelved(shelf: u32, first: u32, len: usize) -> Shelved {
+    Shelved { shelf, first, len: len as u32 }
+}
+
+fn pages() -> (crate::sys::memfd::Memfd, Region) {
+    crate::sys::memfd::Memfd::new_to_lend(4096).unwrap()
+}
+
+#[test]
+fn what_lies_on_a_shelf_is_lent_from_there_and_given_back_at_once() {
+    let (mut writer, mut reader) = pair(BYTES);
+    let (memory, region) = pages();
+    let mut shelf = crate::mem::Shelf::new(region);
+    assert_eq!(shelf.put(b"first of all"), Some(0));
+    assert_eq!(shelf.put(b"second"), Some(2));
+    assert_eq!(shelf.put(&[0; 4096]), None);
+    assert_eq!(writer.write(b"before"), Ok(true));
+    assert_eq!(writer.write_shelved(shelved(0, 2, 6)), Ok(true));
+    let position = writer.position();
+    assert_eq!(writer.write(b"behind"), Ok(true));
+    let _ = writer.publish();
+    assert_eq!(reader.begin(), Ok(Begun::Bytes));
+    reader.take(6);
+    assert_eq!(reader.begin(), Ok(Begun::Shelf), "it was not handed over yet");
+    assert_eq!(reader.begin(), Ok(Begun::Shelf));
+    reader.add_shelf(Region::map_to_read(&memory, 4096).unwrap());
+    assert_eq!(reader.begin(), Ok(Begun::Bytes));
+    assert_eq!(reader.lent(), b"second");
+    reader.take(3);
+    assert_eq!(reader.lent(), b"ond");
+    let _ = reader.release();
+    assert!(!writer.has_given_back(position));
+    reader.take(3);
+    assert!(reader.should_release());
+    let _ = reader.release();
+    assert!(writer.has_given_back(position));
+    assert_eq!(reader.begin(), Ok(Begun::Bytes));
+    assert_eq!(reader.lent(), b"behind");
+}
+
+#[test]
+fn lies_about_shelves_are_found_out() {
+    for at in [shelved(0, 0, 4097), shelved(0, 512, 1), shelved(0, u32::MAX, 8)] {
+        let (mut writer, mut reader) = pair(BYTES);
+        let (memory, _region) = pages();
+        reader.add_shelf(Region::map_to_read(&memory, 4096).unwrap());
+        assert_eq!(writer.write_shelved(at), Ok(true));
+        let _ = writer.publish();
+        assert_eq!(reader.begin(), Err(Corrupt), "{at:?}");
+    }
+    // One that is forgotten, as more were handed over than need be known.
+    let (mut writer, mut reader) = pair(BYTES);
+    let (memory, _region) = pages();
+    for _ in 0..=crate::mem::shelf::SHELVES_KNOWN {
+        reader.add_shelf(Region::map_to_read(&memory, 4096).unwrap());
+    }
+    assert_eq!(writer.write_shelved(shelved(1, 0, 8)), Ok(true));
+    assert_eq!(writer.write_shelved(shelved(0, 0, 8)), Ok(true));
+    let _ = writer.publish();
+    assert_eq!(reader.begin(), Ok(Begun::Bytes));
+    reader.take(8);
+    assert_eq!(reader.begin(), Err(Corrupt));
+}
+
+#[test]
+fn a_session_has_no_shelves_for_its_daemon() {
+    let (mut writer, mut reader) = pair(BYTES);
+    assert_eq!(writer.write_shelved(shelved(0, 0, 8)), Ok(true));
+    let _ = writer.publish();
+    assert_eq!(reader.read(&mut [0; BYTES]), Err(Corrupt));
+}
+
+#[test]
+fn asking_what_was_given_back_hides_no_room() {
+    let (mut writer, mut reader) = pair(BYTES);
+    while writer.write(&[1; 24]).unwrap() {}
+    let _ = writer.publish();
+    read_all(&mut reader);
+    let _ = reader.release();
+    assert!(writer.has_given_back(writer.position()));
+    assert!(writer.has_new_room());
 }
