@@ -10,7 +10,7 @@ use crate::support::{Daemon, Setup, drivers};
 use crate::{Bystander, Random, await_holdings, holdings};
 
 /// Processes that are killed for each daemon; each of them has several sessions.
-const KILLS: u64 = 150;
+const KILLS: u64 = 1000;
 
 /// Sessions of a process that is killed.
 const SESSIONS: usize = 4;
@@ -59,8 +59,9 @@ fn start_victim(daemon: &Daemon) -> Child {
 fn processes_killed_at_any_moment_leave_nothing_behind() {
     for &driver in drivers() {
         let setup = Setup::new(driver).cores(2).idle("adaptive");
-        let setup = setup.section("memory", "session_queue_bytes = 16384");
-        let daemon = setup.start();
+        // Some die while they look at what they share.
+        let daemon =
+            setup.section("memory", "session_queue_bytes = 16384\nshelf_from_bytes = 4096").start();
         let mut near = Bystander::new(&daemon, Transport::SharedMemory);
         let mut far = Bystander::new(&daemon, Transport::Socket);
         near.check();
@@ -78,6 +79,7 @@ fn processes_killed_at_any_moment_leave_nothing_behind() {
         }
         await_holdings(&daemon, &mut near, before);
         assert_eq!(daemon.counter("sessions_violated"), 0, "the dead told no lies");
+        assert!(daemon.counter("frames_shelved") > 0, "some of it was shared");
         assert_eq!(daemon.counter("sessions_started"), KILLS * SESSIONS as u64 + 2);
     }
 }
