@@ -65,18 +65,15 @@ impl Address {
 
 /// Connects and shakes hands, by blocking calls.
 pub(super) fn connect(address: &str, options: &Options) -> Result<Connected, ConnectError> {
-    let start = Instant::now();
+    let retry = Retry::new(options);
     let address = Address::parse(address)?;
-    let give_up = start.checked_add(options.retry_for);
     loop {
         let deadline = Instant::now().checked_add(options.connect_timeout);
         let handshake = Handshake::new(options)?;
         let connected = carrier(&address, options.transport, deadline)
             .and_then(|carrier| shake_hands(carrier, handshake, deadline));
         match connected {
-            Err(ConnectError::Unreachable { .. } | ConnectError::Closed)
-                if give_up.is_none_or(|give_up| Instant::now() < give_up) =>
-            {
+            Err(error) if retry.is_worthwhile(&error) => {
                 // Unparked by nobody; early returns do no harm.
                 std::thread::park_timeout(RETRY_PAUSE);
             }
@@ -86,7 +83,25 @@ pub(super) fn connect(address: &str, options: &Options) -> Result<Connected, Con
 }
 
 /// Time between two tries to connect.
-const RETRY_PAUSE: Duration = Duration::from_millis(10);
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long to go on trying.
+pub(super) struct Retry {
+    /// `None`: for ever.
+    give_up: Option<Instant>,
+}
+
+impl Retry {
+    pub(super) fn new(options: &Options) -> Self {
+        Self { give_up: Instant::now().checked_add(options.retry_for) }
+    }
+
+    /// Whether to try again after this error: nobody is there yet, or somebody is about to go.
+    pub(super) fn is_worthwhile(&self, error: &ConnectError) -> bool {
+        matches!(error, ConnectError::Unreachable { .. } | ConnectError::Closed)
+            && self.give_up.is_none_or(|give_up| Instant::now() < give_up)
+    }
+}
 
 /// Both directions of a connection.
 pub(super) struct Carrier {

@@ -101,8 +101,6 @@ impl Options {
     /// How long connecting goes on trying while nobody listens at the address, or a daemon closes
     /// the connection because it stops: a daemon that restarts is met as soon as it is back. Zero
     /// by default: an error at once.
-    ///
-    /// The asynchronous session does not look at it.
     #[must_use]
     pub const fn retry_for(mut self, time: Duration) -> Self {
         self.retry_for = time;

@@ -22,9 +22,12 @@ use std::sync::Arc;
 
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::sleep;
 
 use super::attach::{self, AttachError};
-use super::connect::{self, Address, Carrier, Connected, Handshake, Step, resolve, unreachable};
+use super::connect::{
+    self, Address, Carrier, Connected, Handshake, RETRY_PAUSE, Retry, Step, resolve, unreachable,
+};
 use super::incoming::{Incoming, Look};
 use super::outgoing::Outgoing;
 use super::socket::{Block, Socket, is_closed};
@@ -52,10 +55,24 @@ impl Session {
     /// # Errors
     ///
     /// There is no session, and the error says what to do about it.
+    ///
+    /// # Panics
+    ///
+    /// Where [`Options::retry_for`] has it try again and the runtime has no timers.
     pub async fn connect(address: &str, options: &Options) -> Result<Self, ConnectError> {
+        let retry = Retry::new(options);
         let address = Address::parse(address)?;
+        loop {
+            match Self::connect_once(&address, options).await {
+                Err(error) if retry.is_worthwhile(&error) => sleep(RETRY_PAUSE).await,
+                result => return result,
+            }
+        }
+    }
+
+    async fn connect_once(address: &Address, options: &Options) -> Result<Self, ConnectError> {
         let mut handshake = Handshake::new(options)?;
-        let (stream, mut carrier) = carrier(&address, options.transport).await?;
+        let (stream, mut carrier) = carrier(address, options.transport).await?;
         stream.send_all(&mut carrier.outgoing, handshake.hello()).await?;
         let accept = loop {
             match handshake.advance(&mut carrier.incoming)? {

@@ -1,9 +1,10 @@
 //! The session for tokio means the same, too.
 
 use madrigal::client::tokio::Session;
-use madrigal::client::{Event, ReceiveError, Service};
+use madrigal::client::{ConnectError, Event, ReceiveError, Service};
 
-use crate::{everywhere, pattern};
+use crate::support::{PATIENCE, Setup, drivers};
+use crate::{Carrier, Place, everywhere, pattern};
 
 #[test]
 fn tasks_send_and_receive_more_than_all_queues_hold() {
@@ -41,4 +42,43 @@ fn tasks_send_and_receive_more_than_all_queues_hold() {
             });
         },
     );
+}
+
+#[test]
+fn daemon_that_is_killed_is_noticed_at_once_and_met_again() {
+    for &driver in drivers() {
+        for carrier in [Carrier::Tcp, Carrier::Unix, Carrier::SharedMemory] {
+            let setup = Setup::new(driver);
+            let place = Place { daemon: setup.start(), carrier };
+            let (address, options) = (place.address(), place.options().name("alice"));
+            let directory = place.daemon.directory();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let mut session = Session::connect(&address, &options).await.unwrap();
+                let end = session.receive();
+                place.daemon.kill();
+                let end = tokio::time::timeout(PATIENCE, end).await.unwrap();
+                assert!(matches!(end, Err(ReceiveError::Closed)), "{carrier:?}: {end:?}");
+                let refused = Session::connect(&address, &options).await;
+                assert!(matches!(refused, Err(ConnectError::Unreachable { .. })), "{refused:?}");
+                if carrier == Carrier::Tcp {
+                    return; // The next daemon has another port.
+                }
+                let options = options.retry_for(PATIENCE);
+                let mut again = std::pin::pin!(Session::connect(&address, &options));
+                // It tries, and finds nobody.
+                let early = tokio::time::timeout(std::time::Duration::from_millis(30), &mut again);
+                assert!(early.await.is_err(), "{carrier:?}");
+                let daemon = setup.try_start_in(directory).unwrap();
+                let mut session = again.await.unwrap();
+                session
+                    .multicast(Service::Agreed, &["#alice#localhost"], 0, b"back")
+                    .await
+                    .unwrap();
+                assert!(matches!(session.receive().await.unwrap(), Event::Message(_)));
+                drop(session);
+                daemon.stop();
+            });
+        }
+    }
 }
