@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use madrigal::client::{Event, Options, Service, Session, Transport};
 use rustix::process::Signal;
 
+use crate::crew::Crew;
 use crate::lab::Lab;
-use crate::on_labs;
+use crate::program::Manner;
+use crate::{HOSTS, on_labs};
 
 /// Messages of each service, unless `MADRIGAL_LOCAL_MESSAGES` says otherwise. A number large enough
 /// for what the ring says of itself meanwhile to be small beside it.
@@ -123,5 +125,35 @@ fn messages_of_one_host_need_no_ring() {
         lab.run(&["heal"]);
         talk(&mut pair, Service::Safe, WINDOW);
         lab.await_ring();
+    });
+}
+
+#[test]
+fn groups_turn_from_local_to_common_and_back_in_the_midst_of_traffic() {
+    on_labs(3, |lab| {
+        // Six programs and three groups, joined and left so often that each belongs to one host
+        // now, to two of them a moment later, and to nobody.
+        let crew = Crew::new(lab, 2, Manner { churn: 250, burst: 6, large: 1 });
+        crew.wait_for_all(lab);
+        crew.work();
+        crew.wait_for_messages(&HOSTS, 600);
+        lab.run(&["partition", "d1", "/", "d2,d3"]);
+        crew.wait_for_parts(&[&["d1"], &["d2", "d3"]]);
+        crew.wait_for_messages(&HOSTS, 100);
+        lab.run(&["heal"]);
+        crew.wait_for_all(lab);
+        crew.wait_for_messages(&HOSTS, 50);
+        lab.run(&["kill", "d3"]);
+        crew.wait_for_parts(&[&["d1", "d2"]]);
+        lab.run(&["start", "d3"]);
+        crew.wait_for_all(lab);
+        crew.wait_for_messages(&HOSTS, 200);
+        for host in HOSTS {
+            let [local, ordered] =
+                ["messages_local", "messages_ordered"].map(|name| lab.counter(host, name));
+            println!("{host}: {local} messages took the local path, {ordered} had a place");
+            assert!(local > 0 && ordered > 0, "{host}: {local} local, {ordered} ordered");
+        }
+        crew.judge(lab);
     });
 }
