@@ -258,9 +258,10 @@ impl World {
             4 => emit_repair_request(ring, &missing, envelope, &mut Heap),
             5 => {
                 let (obliged, seen, old_ring) = (set, set, ring);
+                let window = number() as u16 % 8_192 + 1;
                 let held = [0xff; 9];
                 let ring = attempt?;
-                Exchange { ring, old_ring, aru, safe, obliged, seen, held: &held }
+                Exchange { ring, old_ring, aru, safe, obliged, seen, window, held: &held }
                     .emit(envelope, &mut Heap)
             }
             6 => Done { ring: attempt?, seen: set }.emit(envelope, &mut Heap),

@@ -172,6 +172,7 @@ impl Daemon {
             safe: Seq::ZERO,
             obliged: DaemonSet::EMPTY,
             seen: ring_set(),
+            window: 8_192,
             held: &[],
         };
         exchange.emit(from(index), &mut Heap).unwrap()
@@ -477,6 +478,7 @@ mod lies {
             safe: Seq::ZERO,
             obliged: DaemonSet::EMPTY,
             seen: ring_set(),
+            window: 8_192,
             held: &[0, 1],
         };
         daemon.take(&exchange.emit(from(1), &mut Heap).unwrap());

@@ -46,8 +46,13 @@ fn setup(me: usize, daemons: usize, options: &Options) -> Setup {
 
 impl Net {
     fn new(daemons: usize, options: &Options) -> Self {
+        Self::with(daemons, |_| options.clone())
+    }
+
+    /// A cluster whose daemons have options of their own.
+    fn with(daemons: usize, options: impl Fn(usize) -> Options) -> Self {
         let now = Instant::ZERO;
-        let start = |me| Order::new(&setup(me, daemons, options), now, &mut Heap);
+        let start = |me| Order::new(&setup(me, daemons, &options(me)), now, &mut Heap);
         let mut net = Self {
             now,
             orders: (0..daemons).map(start).collect(),

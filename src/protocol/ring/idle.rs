@@ -119,7 +119,7 @@ impl<B: Buffer> Rotation<B> {
         let may_stay = token.tour == 0
             && now < self.round_at + cx.timing.tour
             && self.missing.is_empty()
-            && unsafe_packets < cx.options.window_packets as u64 / LINGER_SHARE;
+            && unsafe_packets < self.ring.window_packets / LINGER_SHARE;
         let one_of = |set: &DaemonSet| set.iter().next().filter(|_| set.len() == 1);
         match (wanted_by.is_empty(), senders.is_empty()) {
             _ if !may_stay => None,

@@ -25,6 +25,8 @@ use window::{Inserted, Stored, Window};
 pub(crate) struct Ring<B> {
     pub(crate) id: RingId,
     pub(crate) set: DaemonSet,
+    /// Packets between the slowest daemon and the newest one that each of its daemons can keep.
+    pub(crate) window_packets: u64,
     pub(crate) window: Window<B>,
     pub(crate) delivery: Delivery<B>,
     /// What each daemon of the cluster is known to have without a gap; of interest for `set`.
@@ -41,10 +43,11 @@ pub(crate) struct Ring<B> {
 }
 
 impl<B: Buffer> Ring<B> {
-    pub(crate) fn new(id: RingId, set: DaemonSet, daemons: usize) -> Self {
+    pub(crate) fn new(id: RingId, set: DaemonSet, window_packets: u16, daemons: usize) -> Self {
         Self {
             id,
             set,
+            window_packets: u64::from(window_packets),
             window: Window::new(),
             delivery: Delivery::new(daemons),
             arus: vec![Seq::ZERO; daemons],

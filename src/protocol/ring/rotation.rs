@@ -413,7 +413,7 @@ impl<B: Buffer> Rotation<B> {
         // That this daemon knows a message to be safe does not tell the others that it has it.
         let is_awaited = is_news && (self.ring.safe() < safe_high || self.visit_aru < safe_high);
         let untold = aru.get() - self.announced.max(self.visit_aru).get();
-        let much = (cx.options.window_packets as u64 / NOTICE_SHARE).max(1);
+        let much = (self.ring.window_packets / NOTICE_SHARE).max(1);
         if !is_awaited && untold < much {
             return None;
         }

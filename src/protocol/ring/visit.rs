@@ -1,6 +1,5 @@
 //! One visit of the token.
 
-use crate::base::limits::RING_WINDOW_PACKETS;
 use crate::base::{Buffer, Counter, Rank, Store};
 use crate::wire::data::{DATA_HEADER_BYTES, DataHeader};
 use crate::wire::token::TokenHeader;
@@ -85,9 +84,8 @@ impl<B: Buffer> Rotation<B> {
         scope: &mut Scope<'_, S>,
     ) -> usize {
         let rotation = Traffic { new: token.flow as usize, repeated: token.repeated as usize };
-        let window = scope.cx.options.window_packets.min(RING_WINDOW_PACKETS) as u64;
         let slowest = self.ring.safe().get();
-        let open = (slowest + window).saturating_sub(token.seq.get());
+        let open = (slowest + self.ring.window_packets).saturating_sub(token.seq.get());
         let budget = self.flow.budget(rotation, open as usize);
         let mut sent_bytes = 0;
         let mut sent = 0;

@@ -63,3 +63,33 @@ fn who_sends_slows_down_also_where_others_repeat_its_packets() {
     }
     assert!(longest[0] > 400 && longest[1] <= 200, "{longest:?}");
 }
+
+#[test]
+fn nobody_is_sent_more_than_the_smallest_daemon_of_the_ring_can_keep() {
+    // One of them has room for less than a turn of the others.
+    let windows = [8_192, 40, 1_000];
+    let options = |me: usize| Options { window_packets: windows[me], ..Options::default() };
+    let mut net = Net::with(3, options);
+    net.run(Duration::from_secs(1));
+    net.loses = Some(Box::new(|_, to, kind| to == 1 && kind == DATA));
+    for me in [0, 1, 2].into_iter().cycle().take(600) {
+        net.submit(me, Service::Agreed, &[1; 1_400]).unwrap();
+    }
+    net.run(Duration::from_millis(100));
+    // What nobody can let go of.
+    let sent = net.count(Counter::PacketsSent);
+    assert_eq!(sent, 40);
+    net.loses = None;
+    net.wait(600);
+    // Without it the others use what they have.
+    net.orders[1].handle_stop(net.now, &mut Heap);
+    net.drain(1);
+    net.run(Duration::from_millis(50));
+    net.loses = Some(Box::new(|from, to, kind| (from, to) == (0, 2) && kind == DATA));
+    let before = net.count(Counter::PacketsSent);
+    for _ in 0..1_500 {
+        net.submit(0, Service::Agreed, &[1; 1_400]).unwrap();
+    }
+    net.run(Duration::from_millis(100));
+    assert_eq!(net.count(Counter::PacketsSent) - before, 1_000);
+}
