@@ -246,7 +246,8 @@ impl World {
             1 | 2 => {
                 let (to, tour, flow) = (rank(me as u8), aru.get() as u8, safe.get() as u32);
                 let handed = number() % 2 == 0;
-                let header = TokenHeader { ring, hop, to, tour, handed, seq, flow };
+                let repeated = number() as u32;
+                let header = TokenHeader { ring, hop, to, tour, handed, seq, flow, repeated };
                 let lags = std::iter::repeat_n(number() as u32, DAEMONS - 1);
                 header.emit(lags, &missing, envelope, &mut Heap)
             }

@@ -76,11 +76,11 @@ proptest! {
     #[test]
     fn tokens_come_back(
         ring in ring(), hop: u64, to in 0..DAEMONS_MAX, (tour, handed) in any::<(u8, bool)>(),
-        seq in seq(), flow: u32,
+        seq in seq(), (flow, repeated) in any::<(u32, u32)>(),
         lags in vec(any::<u32>(), 0..=DAEMONS_MAX), missing in ranges(),
     ) {
         let to = Rank::new(to).unwrap();
-        let header = TokenHeader { ring, hop, to, tour, handed, seq, flow };
+        let header = TokenHeader { ring, hop, to, tour, handed, seq, flow, repeated };
         let packet = header.emit(lags.iter().copied(), &missing, envelope(), &mut Heap);
         read(packet, |read| {
             let Packet::Token(token) = read else { panic!("{read:?}") };

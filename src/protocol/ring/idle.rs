@@ -96,7 +96,7 @@ impl<B: Buffer> Rotation<B> {
         mut token: TokenHeader,
         scope: &mut Scope<'_, S>,
     ) {
-        token.flow = 0;
+        (token.flow, token.repeated) = (0, 0);
         if !self.rest.wanted_by.is_empty() {
             return self.grant(token, scope);
         }
@@ -137,7 +137,7 @@ impl<B: Buffer> Rotation<B> {
         user: Rank,
         scope: &mut Scope<'_, S>,
     ) {
-        token.flow = 0;
+        (token.flow, token.repeated) = (0, 0);
         if user == scope.cx.me {
             let until = scope.now + scope.cx.timing.linger;
             self.rest.here = Some((token, until.min(self.round_at + scope.cx.timing.tour)));

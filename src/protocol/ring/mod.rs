@@ -4,6 +4,7 @@
 pub(crate) mod delivery;
 pub(crate) mod flow;
 pub(crate) mod idle;
+pub(crate) mod pace;
 pub(crate) mod pack;
 pub(crate) mod repair;
 pub(crate) mod rotation;
@@ -17,6 +18,7 @@ use crate::wire::token::RepairRequest;
 use super::context::{Context, Scope};
 use super::output::{Kind, Output};
 use delivery::{Delivery, Sink, Stop};
+use pace::Repeats;
 use window::{Inserted, Stored, Window};
 
 /// One ring's order.
@@ -124,6 +126,7 @@ impl<B: Buffer> Ring<B> {
             origin: from,
             used: data.used() as u16,
             is_safe: data.completes_safe(),
+            repeats: Repeats::default(),
         };
         let is_safe = packet.is_safe;
         let is_new = self.window.insert(header.seq, packet) == Inserted::New;
