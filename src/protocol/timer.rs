@@ -43,7 +43,7 @@ impl Timing {
             presence: failure / 2,
             hearing: failure * 2,
             // A process that died while nothing was to be done is found by then.
-            tour: failure / 20,
+            tour: failure / 10,
             linger: Duration::from_millis(1).min(failure / 40),
             repair: (options.reorder_allowance * 2).min(failure / 12),
             repair_longest: failure / 8,

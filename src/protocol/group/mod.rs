@@ -295,3 +295,6 @@ impl<B: Buffer> Groups<B> {
         self.pending.tell(&self.table, &names, store, out)
     }
 }
+
+#[cfg(test)]
+mod tests;

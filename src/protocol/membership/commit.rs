@@ -154,9 +154,7 @@ impl Attempt {
         scope: &mut Scope<'_, S>,
     ) {
         scope.cx.links.alive(scope.now, from);
-        if !self.seen.contains(from) {
-            self.learn(from, Info::new(exchange), scope.now);
-        }
+        self.learn(from, Info::new(exchange), scope.now);
         // At the beginning nobody has seen anything, and all speak at once.
         let is_late = scope.now.since(self.said_at) >= scope.cx.timing.spacing;
         if !exchange.seen.contains(scope.cx.me) && is_late {

@@ -19,6 +19,8 @@ use crate::wire::token::{
     Notice, Ranges, SeqRange, TokenHeader, TokenRequest, emit_repair_request,
 };
 
+mod rules;
+
 const CLUSTER: u64 = 7;
 
 fn rank(index: usize) -> Rank {
@@ -53,8 +55,13 @@ fn ring_set() -> DaemonSet {
 
 impl Daemon {
     fn gathering() -> Self {
+        Self::gathering_as(0)
+    }
+
+    /// The same as another of the four.
+    fn gathering_as(index: usize) -> Self {
         let setup = Setup {
-            me: id(0),
+            me: id(index),
             daemons: (0..4).map(id).collect(),
             cluster: CLUSTER,
             incarnation: 1,
@@ -64,7 +71,7 @@ impl Daemon {
         let order = Order::new(&setup, Instant::ZERO, &mut Heap);
         // Late enough that nobody who is silent is waited for.
         let now = Instant::ZERO + Duration::from_millis(400);
-        Self { order, now, serial: 0, ring: first_ring(0) }
+        Self { order, now, serial: 0, ring: first_ring(index) }
     }
 
     fn committing() -> Self {

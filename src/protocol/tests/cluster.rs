@@ -375,3 +375,52 @@ fn a_reload_keeps_sessions_and_what_they_sent() {
     assert_eq!((logs[0].clone(), logs[2].clone()), (vec!["afterwards".into()], logs[0].clone()));
     assert_eq!(logs[1], Vec::<String>::new());
 }
+
+#[test]
+fn a_join_behind_the_signal_is_told_as_a_network_view_with_the_newcomer_apart() {
+    let mut lab = Lab::new(2);
+    lab.join(1, "g");
+    lab.join(2, "g");
+    let newcomer = SessionName::new(b"new").ok();
+    lab.daemons[0].handle_connect(id(1), newcomer, true).unwrap();
+    lab.take();
+    // Both have a place in the old ring; but nobody else gets them, so they come behind the signal.
+    lab.component = vec![0, 1];
+    let frame = Heap.copy(&message("#s1#d1", &["g"], "safe")).unwrap();
+    let (service, self_discard, destinations) = (Service::Safe, false, 1);
+    let safe = Request::Multicast { service, self_discard, destinations, frame };
+    // In one turn, so that one visit of the token places both.
+    lab.daemons[0].handle_request(lab.now, id(0), safe, &mut Heap);
+    lab.daemons[0].handle_request(lab.now, id(1), Request::Join(group("g")), &mut Heap);
+    lab.daemons[0].handle_timeout(lab.now, &mut Heap);
+    lab.drain(0);
+    lab.run(Duration::from_secs(2));
+    let logs = lab.take();
+    let apart = "network g new+s1+s2 of s1 s2 new own";
+    let (newcomer, member) = (format!("{apart} 2"), format!("{apart} 0"));
+    let last = "network g new+s1 of new+s1 own 0";
+    assert_eq!(logs[0], ["signal g", "safe", &newcomer, &member, "signal g", last]);
+}
+
+#[test]
+fn a_session_that_waits_for_the_ring_is_held_and_let_go_again() {
+    let mut lab = Lab::new(2);
+    lab.join(1, "g");
+    lab.join(2, "g");
+    lab.take();
+    lab.component = vec![0, 1];
+    // More than may wait for a place, and then for that.
+    let filler = "\0".repeat(100_000);
+    let messages: Vec<_> = (0..100).map(|number| number.to_string()).collect();
+    for message in &messages {
+        lab.multicast(1, &["g"], &format!("{message}{filler}"));
+    }
+    // The token was here, and took one along.
+    assert_eq!(lab.take()[0], ["0", "hold"]);
+    lab.run(Duration::from_secs(2));
+    let told = lab.take().swap_remove(0);
+    let release = told.iter().position(|line| line == "release").expect("it is let go");
+    let delivered = |lines: &[String]| lines.iter().filter(|line| messages.contains(line)).count();
+    assert_eq!(delivered(&told), messages.len() - 1);
+    assert!(delivered(&told[..release]) > 0, "it was held for a reason");
+}
