@@ -87,6 +87,7 @@ fn visits(meter: &mut Meter, daemons: usize, rounds: u64) {
         handed: false,
         seq: Seq::ZERO,
         flow: 0,
+        repeated: 0,
     };
     let envelope = Envelope { cluster: CLUSTER, sender: Rank::new(0).expect("a rank") };
     for round in 0..=rounds {

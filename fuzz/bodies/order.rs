@@ -246,7 +246,8 @@ impl World {
             1 | 2 => {
                 let (to, tour, flow) = (rank(me as u8), aru.get() as u8, safe.get() as u32);
                 let handed = number() % 2 == 0;
-                let header = TokenHeader { ring, hop, to, tour, handed, seq, flow };
+                let repeated = number() as u32;
+                let header = TokenHeader { ring, hop, to, tour, handed, seq, flow, repeated };
                 let lags = std::iter::repeat_n(number() as u32, DAEMONS - 1);
                 header.emit(lags, &missing, envelope, &mut Heap)
             }
@@ -257,9 +258,10 @@ impl World {
             4 => emit_repair_request(ring, &missing, envelope, &mut Heap),
             5 => {
                 let (obliged, seen, old_ring) = (set, set, ring);
+                let window = number() as u16 % 8_192 + 1;
                 let held = [0xff; 9];
                 let ring = attempt?;
-                Exchange { ring, old_ring, aru, safe, obliged, seen, held: &held }
+                Exchange { ring, old_ring, aru, safe, obliged, seen, window, held: &held }
                     .emit(envelope, &mut Heap)
             }
             6 => Done { ring: attempt?, seen: set }.emit(envelope, &mut Heap),

@@ -73,7 +73,8 @@ pub struct Ring {
     pub personal_window_bytes: usize,
     /// Bytes of a turn that may follow the token instead of preceding it. Default 256 KiB.
     pub accelerated_window_bytes: usize,
-    /// Packets between the slowest daemon and the newest packet. Default and maximum 8,192.
+    /// Packets between the slowest daemon and the newest packet that this daemon can keep. Default
+    /// and maximum 8,192.
     pub window_packets: usize,
     /// Bytes of messages that may wait for their turn before clients are held back. Default 4 MiB.
     pub backlog_bytes: usize,

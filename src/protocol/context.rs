@@ -59,6 +59,11 @@ impl<B: Buffer> Context<B> {
         ((number_max >> SALT_BITS) + 1) << SALT_BITS | self.salt
     }
 
+    /// Packets between the slowest daemon and the newest one that this daemon can keep.
+    pub(crate) fn window(&self) -> u16 {
+        u16::try_from(self.options.window_packets).expect("options are within their bounds")
+    }
+
     /// A daemon's id.
     pub(crate) fn id(&self, rank: Rank) -> DaemonId {
         self.daemons[rank.index()]

@@ -49,7 +49,8 @@ pub struct Options {
     pub personal_window_bytes: usize,
     /// Bytes of a turn that may follow the token instead of preceding it. Default 256 KiB.
     pub accelerated_window_bytes: usize,
-    /// Packets between the slowest daemon and the newest packet. Default and maximum 8,192.
+    /// Packets between the slowest daemon and the newest packet that this daemon can keep; a ring
+    /// goes by the least of its daemons. Default and maximum 8,192.
     pub window_packets: usize,
     /// Bytes of messages that may wait for their turn before submitting is refused. Default 4 MiB.
     pub backlog_bytes: usize,

@@ -26,6 +26,8 @@ pub(crate) struct Timing {
     pub(crate) linger: Duration,
     /// A request for missing packets is repeated after so long.
     pub(crate) repair: Duration,
+    /// Where that brings nothing, the wait becomes so long.
+    pub(crate) repair_longest: Duration,
     /// Work that waits for memory is tried again after so long.
     pub(crate) memory: Duration,
 }
@@ -41,9 +43,10 @@ impl Timing {
             presence: failure / 2,
             hearing: failure * 2,
             // A process that died while nothing was to be done is found by then.
-            tour: failure / 20,
+            tour: failure / 10,
             linger: Duration::from_millis(1).min(failure / 40),
             repair: (options.reorder_allowance * 2).min(failure / 12),
+            repair_longest: failure / 8,
             memory: Duration::from_millis(1),
         }
     }

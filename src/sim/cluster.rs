@@ -1,19 +1,19 @@
 //! Daemons in one thread and virtual time: an event queue, and what each event does.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::base::buffer::HeapBuffer;
 use crate::base::{DaemonId, Instant, PrivateGroup, RingId, Service};
 
+use super::checker::hash::HashMap;
 use super::checker::trace::{
     DaemonEvent, DaemonLog, Ending, Entry, MessageId, Place, SessionEvent, Trace,
 };
 use super::clients::daemon_name;
 use super::core::{Channel, Core, Output, Setup, Transmit, Tuning};
 pub use super::due::Action;
-use super::due::{Due, Happening};
+use super::due::{Happening, Queue};
 use super::host::Host;
 use super::network::{Network, Route, Weather};
 use super::payload::{content, payload};
@@ -24,8 +24,7 @@ use super::workload::Workload;
 /// The cluster.
 pub struct Cluster<C> {
     pub(super) now: Instant,
-    queue: BinaryHeap<Reverse<Due>>,
-    order: u64,
+    queue: Queue,
     /// The order at the moment when faults stopped.
     calmed: u64,
     pub(super) hosts: Vec<Host<C>>,
@@ -40,7 +39,7 @@ pub struct Cluster<C> {
     run: u64,
     /// Messages whose payload does not tell which they are: which each place has, and where in the
     /// trace it was accepted, until its content is known.
-    pub(super) places: BTreeMap<Place, (MessageId, Option<(usize, usize)>)>,
+    pub(super) places: HashMap<Place, (MessageId, Option<(usize, usize)>)>,
     /// The logs of sessions that have not ended.
     pub(super) sessions: BTreeMap<PrivateGroup, usize>,
     timeline: Timeline,
@@ -63,8 +62,7 @@ impl<C: Core> Cluster<C> {
         let host = |index: usize| Host::new(DaemonId::new(index as u32 + 1));
         Self {
             now: Instant::ZERO,
-            queue: BinaryHeap::new(),
-            order: 0,
+            queue: Queue::default(),
             calmed: 0,
             hosts: (0..daemons).map(host).collect(),
             network,
@@ -74,7 +72,7 @@ impl<C: Core> Cluster<C> {
             traps: Vec::new(),
             tuning,
             run: seed,
-            places: BTreeMap::new(),
+            places: HashMap::default(),
             sessions: BTreeMap::new(),
             timeline: Timeline::default(),
             stuck: 0,
@@ -167,17 +165,13 @@ impl<C: Core> Cluster<C> {
 
     /// Runs until `end`.
     pub fn run_until(&mut self, end: Instant) {
-        while let Some(Reverse(due)) = self.queue.peek() {
-            if due.at > end {
-                break;
-            }
-            let Some(Reverse(due)) = self.queue.pop() else { break };
-            self.stuck = if due.at == self.now { self.stuck + 1 } else { 0 };
+        while let Some((at, order, what)) = self.queue.pop(end) {
+            self.stuck = if at == self.now { self.stuck + 1 } else { 0 };
             assert!(self.stuck < STUCK_MAX, "time stands still at {:?}", self.now);
-            self.now = due.at;
+            self.now = at;
             // What faults had in store is off once they are over.
-            if !(due.order < self.calmed && matches!(due.what, Happening::Act(_))) {
-                self.happen(due.what);
+            if !(order < self.calmed && matches!(what, Happening::Act(_))) {
+                self.happen(what);
             }
         }
         self.now = self.now.max(end);
@@ -238,8 +232,7 @@ impl<C: Core> Cluster<C> {
     /// Ends all that only scenarios do: traps, pauses, cut links, bad weather.
     pub fn calm(&mut self) {
         self.traps.clear();
-        self.order += 1;
-        self.calmed = self.order;
+        self.calmed = self.queue.cut();
         self.network.heal();
         self.network.weather = Weather::FAIR;
         for host in 0..self.hosts.len() {
@@ -273,8 +266,7 @@ impl<C: Core> Cluster<C> {
     }
 
     fn push(&mut self, at: Instant, what: Happening) {
-        self.order += 1;
-        self.queue.push(Reverse(Due { at: at.max(self.now), order: self.order, what }));
+        self.queue.push(at.max(self.now), what);
     }
 
     pub(super) fn log(&mut self, host: usize, event: DaemonEvent) {

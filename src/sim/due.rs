@@ -1,5 +1,7 @@
 //! What is done to a cluster, and what is due in it at some moment.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use crate::base::buffer::HeapBuffer;
@@ -70,29 +72,45 @@ pub(super) enum Happening {
     },
 }
 
-pub(super) struct Due {
-    pub(super) at: Instant,
-    /// Breaks ties: what was scheduled first happens first.
-    pub(super) order: u64,
-    pub(super) what: Happening,
+/// What is due, by time; of what is due at one moment, what was scheduled first happens first.
+#[derive(Default)]
+pub(super) struct Queue {
+    /// Moment, order, slot: what moves about in a heap is to be small.
+    heap: BinaryHeap<Reverse<(Instant, u64, u32)>>,
+    slots: Vec<Option<Happening>>,
+    free: Vec<u32>,
+    order: u64,
 }
 
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
+impl Queue {
+    pub(super) fn push(&mut self, at: Instant, what: Happening) {
+        self.order += 1;
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = Some(what);
+                slot
+            }
+            None => {
+                self.slots.push(Some(what));
+                self.slots.len() as u32 - 1
+            }
+        };
+        self.heap.push(Reverse((at, self.order, slot)));
     }
-}
 
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
+    /// The next thing that is due until `end`: when, its order, and what.
+    pub(super) fn pop(&mut self, end: Instant) -> Option<(Instant, u64, Happening)> {
+        if self.heap.peek().is_none_or(|Reverse((at, ..))| *at > end) {
+            return None;
+        }
+        let Reverse((at, order, slot)) = self.heap.pop()?;
+        self.free.push(slot);
+        Some((at, order, self.slots[slot as usize].take()?))
     }
-}
 
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
+    /// An order above that of all that is scheduled now, and below that of what will be.
+    pub(super) fn cut(&mut self) -> u64 {
+        self.order += 1;
+        self.order
     }
 }

@@ -40,7 +40,8 @@ pub(super) fn options(setup: &Setup) -> options::Options {
         failure_timeout: tuning.failure_timeout,
         token_repeat: (tuning.failure_timeout / 20).max(Duration::from_micros(300)),
         datagram_bytes,
-        window_packets: tuning.window_packets as usize,
+        // Daemons need not have the same: a ring goes by the least.
+        window_packets: tuning.window_packets as usize * (1 + setup.daemon.get() as usize % 3),
         global_window_bytes: datagram_bytes * tuning.window_packets as usize,
         personal_window_bytes: datagram_bytes * (tuning.window_packets as usize / 2).max(1),
         accelerated_window_bytes: datagram_bytes * (tuning.window_packets as usize / 4),

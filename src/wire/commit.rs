@@ -72,11 +72,16 @@ pub struct Exchange<'a> {
     pub obliged: DaemonSet,
     /// Whose exchanges it has received: this is the only field that changes.
     pub seen: DaemonSet,
+    /// Packets between the slowest daemon and the newest packet that it can keep, from 1 to
+    /// [`RING_WINDOW_PACKETS`].
+    pub window: u16,
     /// Packets above `aru` that it has, a bit for each, the lowest for the one behind `aru`.
     pub held: &'a [u8],
 }
 
-const EXCHANGE_FIELDS_BYTES: usize = 12 + 12 + 8 + 8 + 16 + 16 + 2;
+const _: () = assert!(RING_WINDOW_PACKETS <= u16::MAX as usize);
+
+const EXCHANGE_FIELDS_BYTES: usize = 12 + 12 + 8 + 8 + 16 + 16 + 2 + 2;
 
 // The greatest exchange fits a datagram.
 const _: () = assert!(
@@ -89,15 +94,17 @@ impl<'a> Exchange<'a> {
         let (ring, old_ring) = (from.ring()?, from.ring()?);
         let (aru, safe) = (from.seq()?, from.seq()?);
         let (obliged, seen) = (from.set()?, from.set()?);
+        let window = from.u16()?;
         let held_bytes = usize::from(from.u16()?);
         let held = from.bytes(held_bytes)?;
         from.end()?;
         let high = aru.get().checked_add(8 * held_bytes as u64);
         let is_map = held_bytes <= RING_WINDOW_PACKETS / 8 && held.last() != Some(&0);
-        if !is_map || safe > aru || high.is_none() {
+        let is_window = (1..=RING_WINDOW_PACKETS).contains(&usize::from(window));
+        if !is_map || !is_window || safe > aru || high.is_none() {
             return None;
         }
-        Some(Self { ring, old_ring, aru, safe, obliged, seen, held })
+        Some(Self { ring, old_ring, aru, safe, obliged, seen, window, held })
     }
 
     /// Stores the packet; `None` when the store is exhausted.
@@ -111,6 +118,7 @@ impl<'a> Exchange<'a> {
             to.seq(self.safe);
             to.set(self.obliged);
             to.set(self.seen);
+            to.u16(self.window);
             to.u16(self.held.len() as u16);
             to.bytes(self.held);
             to.end();

@@ -76,11 +76,11 @@ proptest! {
     #[test]
     fn tokens_come_back(
         ring in ring(), hop: u64, to in 0..DAEMONS_MAX, (tour, handed) in any::<(u8, bool)>(),
-        seq in seq(), flow: u32,
+        seq in seq(), (flow, repeated) in any::<(u32, u32)>(),
         lags in vec(any::<u32>(), 0..=DAEMONS_MAX), missing in ranges(),
     ) {
         let to = Rank::new(to).unwrap();
-        let header = TokenHeader { ring, hop, to, tour, handed, seq, flow };
+        let header = TokenHeader { ring, hop, to, tour, handed, seq, flow, repeated };
         let packet = header.emit(lags.iter().copied(), &missing, envelope(), &mut Heap);
         read(packet, |read| {
             let Packet::Token(token) = read else { panic!("{read:?}") };
@@ -133,14 +133,14 @@ proptest! {
     #[test]
     fn exchanges_come_back(
         ring in ring(), old_ring in ring(), aru in 0..u64::MAX >> 1, behind: u64, obliged in set(),
-        seen in set(), mut held in vec(any::<u8>(), 0..=1_024),
+        seen in set(), window in 1..=8_192_u16, mut held in vec(any::<u8>(), 0..=1_024),
     ) {
         if held.last() == Some(&0) {
             held.push(1);
             held.remove(0);
         }
         let (aru, safe) = (Seq::new(aru), Seq::new(aru.saturating_sub(behind)));
-        let exchange = Exchange { ring, old_ring, aru, safe, obliged, seen, held: &held };
+        let exchange = Exchange { ring, old_ring, aru, safe, obliged, seen, window, held: &held };
         read(exchange.emit(envelope(), &mut Heap), |read| {
             assert_eq!(read, Packet::Exchange(exchange));
         });

@@ -42,8 +42,10 @@ pub struct TokenHeader {
     pub handed: bool,
     /// The last place that was given away.
     pub seq: Seq,
-    /// Bytes sent during the last rotation.
+    /// Bytes sent during the last rotation, but for repetitions.
     pub flow: u32,
+    /// Bytes of packets that were repeated during the last rotation.
+    pub repeated: u32,
 }
 
 /// A token as it came.
@@ -64,7 +66,7 @@ const _: () = assert!(
         <= PEER_DATAGRAM_BYTES_MIN
 );
 
-const TOKEN_FIELDS_BYTES: usize = 12 + 8 + 1 + 1 + 1 + 8 + 4 + 1 + 1;
+const TOKEN_FIELDS_BYTES: usize = 12 + 8 + 1 + 1 + 1 + 8 + 4 + 4 + 1 + 1;
 
 impl Item for u32 {
     const BYTES: usize = 4;
@@ -102,7 +104,8 @@ impl<'a> Token<'a> {
         let mut from = Reader::new(body);
         let (ring, hop) = (from.ring()?, from.u64()?);
         let to = Rank::new(usize::from(from.u8()?))?;
-        let (tour, handed, seq, flow) = (from.u8()?, from.flag()?, from.seq()?, from.u32()?);
+        let (tour, handed, seq) = (from.u8()?, from.flag()?, from.seq()?);
+        let (flow, repeated) = (from.u32()?, from.u32()?);
         let (daemons, runs) = (usize::from(from.u8()?), from.u8()?);
         if daemons > DAEMONS_MAX {
             return None;
@@ -110,7 +113,7 @@ impl<'a> Token<'a> {
         let lags = Listed::new(from.bytes(daemons * u32::BYTES)?);
         let missing = parse_ranges(&mut from, runs)?;
         from.end()?;
-        let header = TokenHeader { ring, hop, to, tour, handed, seq, flow };
+        let header = TokenHeader { ring, hop, to, tour, handed, seq, flow, repeated };
         Some(Self { header, lags, missing })
     }
 }
@@ -136,6 +139,7 @@ impl TokenHeader {
             to.flag(self.handed);
             to.seq(self.seq);
             to.u32(self.flow);
+            to.u32(self.repeated);
             to.u8(daemons as u8);
             to.u8(missing.len() as u8);
             lags.for_each(|lag| to.u32(lag));

@@ -22,6 +22,8 @@ pub(crate) struct Info {
     pub(crate) aru: Seq,
     pub(crate) safe: Seq,
     pub(crate) obliged: DaemonSet,
+    /// Packets of the new ring that it can keep.
+    pub(crate) window: u16,
     /// Packets above `aru`, a bit for each.
     pub(crate) held: Vec<u8>,
 }
@@ -33,6 +35,7 @@ impl Info {
             aru: exchange.aru,
             safe: exchange.safe,
             obliged: exchange.obliged,
+            window: exchange.window,
             held: exchange.held.to_vec(),
         }
     }
@@ -93,6 +96,12 @@ impl Attempt {
         self.infos[rank.index()].as_ref()
     }
 
+    /// The window of the new ring: no more than any of its daemons can keep.
+    pub(crate) fn window(&self) -> u16 {
+        let windows = self.infos.iter().flatten().map(|info| info.window);
+        windows.min().expect("every daemon knows what it brings along itself")
+    }
+
     fn learn(&mut self, rank: Rank, info: Info, now: Instant) {
         // The first word of a daemon counts: all others base their plans on it.
         let known = &mut self.infos[rank.index()];
@@ -127,6 +136,7 @@ impl Attempt {
             safe: info.safe,
             obliged: info.obliged,
             seen: self.seen,
+            window: info.window,
             held: &info.held,
         };
         let packet = exchange.emit(scope.cx.envelope, scope.store);
@@ -248,6 +258,7 @@ impl<B: Buffer> Commit<B> {
             aru: old.window.aru(),
             safe: old.safe(),
             obliged: old.obliged,
+            window: scope.cx.window(),
             held: old.window.map(),
         };
         attempt.learn(scope.cx.me, mine, scope.now);

@@ -68,7 +68,8 @@ impl<B: Buffer> State<B> {
     pub(crate) fn start<S: Store<Buffer = B>>(scope: &mut Scope<'_, S>) -> Self {
         let leader = scope.cx.id(scope.cx.me);
         let id = RingId { number: scope.cx.number_max, leader };
-        let ring = Ring::new(id, DaemonSet::only(scope.cx.me), scope.cx.daemons.len());
+        let (alone, window) = (DaemonSet::only(scope.cx.me), scope.cx.window());
+        let ring = Ring::new(id, alone, window, scope.cx.daemons.len());
         announce(&ring, id, scope.cx);
         let others = scope.cx.links.others();
         if others.is_empty() {
@@ -413,7 +414,8 @@ impl<B: Buffer> Recovery<B> {
         }
         // What was begun in the old ring is void there: its end never got a place.
         scope.cx.backlog.begin_again();
-        let ring = Ring::new(attempt.ring(), attempt.members(), scope.cx.daemons.len());
+        let (id, members, window) = (attempt.ring(), attempt.members(), attempt.window());
+        let ring = Ring::new(id, members, window, scope.cx.daemons.len());
         announce(&ring, from, scope.cx);
         let incarnations = attempt.commit.incarnations;
         let operational = Operational::new(ring, incarnations, scope.cx, scope.now);

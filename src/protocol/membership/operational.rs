@@ -126,7 +126,7 @@ impl<B: Buffer> Operational<B> {
     /// answer to a datagram says so.
     fn probe_at(&self, cx: &Context<B>) -> Option<Instant> {
         let silent_since = self.rotation.silent_since()?;
-        Some(silent_since.max(self.probed_at) + cx.timing.tour * 3 / 2)
+        Some(silent_since.max(self.probed_at) + cx.timing.tour * 5 / 4)
     }
 
     pub(crate) fn deadline(&self, cx: &Context<B>) -> Option<Instant> {

@@ -179,6 +179,7 @@ impl Daemon {
             safe: Seq::ZERO,
             obliged: DaemonSet::EMPTY,
             seen: ring_set(),
+            window: 8_192,
             held: &[],
         };
         exchange.emit(from(index), &mut Heap).unwrap()
@@ -206,6 +207,7 @@ impl Daemon {
             handed: false,
             seq: Seq::ZERO,
             flow: 0,
+            repeated: 0,
         };
         header.emit([0; 3].into_iter(), &Ranges::default(), from(2), &mut Heap).unwrap()
     }
@@ -362,7 +364,8 @@ mod lies {
 
         pub(super) fn token_with(&self, hop: u64, seq: u64) -> HeapBuffer {
             let (ring, to, seq) = (self.ring, rank(0), Seq::new(seq));
-            let header = TokenHeader { ring, hop, to, tour: 3, handed: false, seq, flow: 0 };
+            let (handed, flow, repeated) = (false, 0, 0);
+            let header = TokenHeader { ring, hop, to, tour: 3, handed, seq, flow, repeated };
             let lags = std::iter::repeat_n(0, 3);
             header.emit(lags, &Ranges::default(), from(2), &mut Heap).unwrap()
         }
@@ -482,6 +485,7 @@ mod lies {
             safe: Seq::ZERO,
             obliged: DaemonSet::EMPTY,
             seen: ring_set(),
+            window: 8_192,
             held: &[0, 1],
         };
         daemon.take(&exchange.emit(from(1), &mut Heap).unwrap());

@@ -11,6 +11,8 @@ use crate::base::buffer::{Heap, HeapBuffer};
 use crate::base::{Counter, DaemonId, Instant, Service, Store};
 use crate::wire::header::PacketKind;
 
+mod loss;
+
 /// Time on the wire.
 const TRIP: Duration = Duration::from_micros(25);
 
@@ -25,7 +27,11 @@ struct Net {
     awaited: usize,
     /// A daemon that stands still, and what arrived there meanwhile.
     still: Option<(usize, Vec<HeapBuffer>)>,
+    /// Whether a packet from one daemon to another, of that kind, does not arrive.
+    loses: Option<Loses>,
 }
+
+type Loses = Box<dyn FnMut(usize, usize, u8) -> bool>;
 
 fn setup(me: usize, daemons: usize, options: &Options) -> Setup {
     Setup {
@@ -40,8 +46,13 @@ fn setup(me: usize, daemons: usize, options: &Options) -> Setup {
 
 impl Net {
     fn new(daemons: usize, options: &Options) -> Self {
+        Self::with(daemons, |_| options.clone())
+    }
+
+    /// A cluster whose daemons have options of their own.
+    fn with(daemons: usize, options: impl Fn(usize) -> Options) -> Self {
         let now = Instant::ZERO;
-        let start = |me| Order::new(&setup(me, daemons, options), now, &mut Heap);
+        let start = |me| Order::new(&setup(me, daemons, &options(me)), now, &mut Heap);
         let mut net = Self {
             now,
             orders: (0..daemons).map(start).collect(),
@@ -51,6 +62,7 @@ impl Net {
             configurations: vec![Vec::new(); daemons],
             awaited: 0,
             still: None,
+            loses: None,
         };
         (0..daemons).for_each(|me| net.drain(me));
         net
@@ -75,7 +87,9 @@ impl Net {
                     To::Multicast => to != me,
                     To::Daemon(daemon) => daemon.get() as usize == to,
                 };
-                if is_meant {
+                let kind = transmit.bytes.as_ref()[3];
+                let loses = self.loses.as_mut();
+                if is_meant && !loses.is_some_and(|loses| loses(me, to, kind)) {
                     self.wire.push_back((self.now + TRIP, to, transmit.bytes.clone()));
                 }
             }

@@ -8,42 +8,86 @@ const PACKETS_MIN: usize = 1;
 /// The window opens by so many packets in each round without a loss.
 const OPEN_PACKETS: usize = 8;
 
+/// Nobody's window closes below so many packets.
+const CLOSED_PACKETS: usize = 4;
+
+/// Where more than this share of what was sent in a rotation had to be repeated, receivers are
+/// overrun: what chance takes on a bad link is less.
+const REPEATED_SHARE: usize = 16;
+
+/// Bytes of packets that were sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    /// For the first time.
+    pub(crate) new: usize,
+    /// Again.
+    pub(crate) repeated: usize,
+}
+
+impl Traffic {
+    fn total(self) -> usize {
+        self.new.saturating_add(self.repeated)
+    }
+}
+
 /// Flow control of one ring at this daemon.
 pub(crate) struct Flow {
     packet_bytes: usize,
-    global_bytes: usize,
-    personal_bytes_max: usize,
+    /// What all daemons may send in one rotation now: each sees the same repetitions, and has the
+    /// same.
+    global: Adaptive,
+    /// What this daemon may send in one turn now.
+    personal: Adaptive,
     accelerated_packets: usize,
-    /// What this daemon may send in one turn now: grows by steps, halves at a loss.
-    personal_bytes: usize,
     /// What it sent in its last turn.
-    sent_bytes: usize,
+    last: Traffic,
     lost: bool,
+}
+
+/// A window in bytes that grows by steps, and halves at a loss.
+struct Adaptive {
+    bytes: usize,
+    step: usize,
+    least: usize,
+    most: usize,
+}
+
+impl Adaptive {
+    fn adapt(&mut self, lost: bool) {
+        let bytes = if lost { self.bytes / 2 } else { self.bytes + self.step };
+        self.bytes = bytes.max(self.least).min(self.most);
+    }
 }
 
 impl Flow {
     pub(crate) fn new(options: &Options, daemons: usize) -> Self {
         let packet_bytes = options.datagram_bytes;
+        let global_bytes = options.global_window_bytes;
+        let adaptive = |bytes: usize, most: usize, daemons: usize| Adaptive {
+            bytes: bytes.min(most),
+            step: OPEN_PACKETS * packet_bytes * daemons,
+            least: CLOSED_PACKETS * packet_bytes * daemons,
+            most,
+        };
         // Alone against all others a daemon still gets a fair part of the rotation.
         let personal_bytes_max = options.personal_window_bytes.max(packet_bytes);
-        let start = (options.global_window_bytes / daemons).max(16 * packet_bytes);
+        let start = (global_bytes / daemons).max(16 * packet_bytes);
         Self {
             packet_bytes,
-            global_bytes: options.global_window_bytes,
-            personal_bytes_max,
+            global: adaptive(global_bytes, global_bytes, daemons),
+            personal: adaptive(start, personal_bytes_max, 1),
             accelerated_packets: options.accelerated_window_bytes / packet_bytes,
-            personal_bytes: start.min(personal_bytes_max),
-            sent_bytes: 0,
+            last: Traffic::default(),
             lost: false,
         }
     }
 
-    /// Packets that may be sent in this turn, when `flow_bytes` were sent in the last rotation
+    /// Packets that may be sent in this turn, when all together sent `rotation` in the last one
     /// and `open_packets` places are free in the receive windows.
-    pub(crate) fn budget(&mut self, flow_bytes: usize, open_packets: usize) -> usize {
-        let others = flow_bytes.saturating_sub(self.sent_bytes);
-        let free = self.global_bytes.saturating_sub(others);
-        let packets = self.personal_bytes.min(free) / self.packet_bytes;
+    pub(crate) fn budget(&mut self, rotation: Traffic, open_packets: usize) -> usize {
+        let others = rotation.total().saturating_sub(self.last.total());
+        let free = self.global.bytes.saturating_sub(others);
+        let packets = self.personal.bytes.min(free) / self.packet_bytes;
         packets.max(PACKETS_MIN).min(open_packets)
     }
 
@@ -52,16 +96,15 @@ impl Flow {
         self.accelerated_packets
     }
 
-    /// Ends a turn in which so much was sent; returns what was sent in the last rotation.
-    pub(crate) fn record(&mut self, flow_bytes: usize, sent_bytes: usize) -> usize {
-        let flow_bytes = flow_bytes.saturating_sub(self.sent_bytes) + sent_bytes;
-        self.sent_bytes = sent_bytes;
-        self.personal_bytes = if std::mem::take(&mut self.lost) {
-            (self.personal_bytes / 2).max(4 * self.packet_bytes).min(self.personal_bytes_max)
-        } else {
-            (self.personal_bytes + OPEN_PACKETS * self.packet_bytes).min(self.personal_bytes_max)
-        };
-        flow_bytes
+    /// Ends a turn in which `turn` was sent; returns what was sent in the last rotation.
+    pub(crate) fn record(&mut self, rotation: Traffic, turn: Traffic) -> Traffic {
+        self.global.adapt(rotation.repeated > rotation.new / REPEATED_SHARE);
+        self.personal.adapt(std::mem::take(&mut self.lost));
+        let last = std::mem::replace(&mut self.last, turn);
+        Traffic {
+            new: rotation.new.saturating_sub(last.new) + turn.new,
+            repeated: rotation.repeated.saturating_sub(last.repeated) + turn.repeated,
+        }
     }
 
     /// Somebody missed packets of this daemon, or a receive buffer ran over.
@@ -84,37 +127,64 @@ mod tests {
         Flow::new(&options, 2)
     }
 
+    fn new(bytes: usize) -> Traffic {
+        Traffic { new: bytes, repeated: 0 }
+    }
+
     #[test]
     fn others_of_the_rotation_leave_less_but_never_nothing() {
         let mut flow = flow();
-        assert_eq!(flow.budget(0, 1_000), 50);
-        assert_eq!(flow.budget(126_000, 1_000), 10);
-        assert_eq!(flow.budget(1_000_000, 1_000), 1);
-        assert_eq!(flow.budget(0, 3), 3);
-        assert_eq!(flow.budget(0, 0), 0);
+        assert_eq!(flow.budget(new(0), 1_000), 50);
+        assert_eq!(flow.budget(new(126_000), 1_000), 10);
+        assert_eq!(flow.budget(Traffic { new: 0, repeated: 126_000 }, 1_000), 10);
+        assert_eq!(flow.budget(new(1_000_000), 1_000), 1);
+        assert_eq!(flow.budget(new(0), 3), 3);
+        assert_eq!(flow.budget(new(0), 0), 0);
     }
 
     #[test]
     fn a_loss_halves_and_rounds_without_one_open_again() {
         let mut flow = flow();
         flow.lost();
-        assert_eq!(flow.record(0, 0), 0);
-        assert_eq!(flow.budget(0, 1_000), 25);
+        assert_eq!(flow.record(new(0), new(0)), new(0));
+        assert_eq!(flow.budget(new(0), 1_000), 25);
         for _ in 0..100 {
-            flow.record(0, 0);
+            flow.record(new(0), new(0));
         }
-        assert_eq!(flow.budget(0, 1_000), 50);
+        assert_eq!(flow.budget(new(0), 1_000), 50);
         for _ in 0..100 {
             flow.lost();
-            flow.record(0, 0);
+            flow.record(new(0), new(0));
         }
-        assert_eq!(flow.budget(0, 1_000), 4);
+        assert_eq!(flow.budget(new(0), 1_000), 4);
     }
 
     #[test]
     fn own_turns_count_once_in_the_rotation() {
         let mut flow = flow();
-        assert_eq!(flow.record(0, 14_000), 14_000);
-        assert_eq!(flow.record(14_000 + 7_000, 1_400), 8_400);
+        let turn = Traffic { new: 14_000, repeated: 2_800 };
+        assert_eq!(flow.record(new(0), turn), turn);
+        let rotation = Traffic { new: 14_000 + 7_000, repeated: 2_800 + 1_400 };
+        let rest = Traffic { new: 8_400, repeated: 1_400 };
+        assert_eq!(flow.record(rotation, new(1_400)), rest);
+    }
+
+    #[test]
+    fn what_has_to_be_repeated_closes_the_window_of_all_and_a_rare_loss_does_not() {
+        let mut flow = flow();
+        let others = Traffic { new: 32_000, repeated: 2_000 };
+        flow.record(others, new(0));
+        assert_eq!(flow.global.bytes, 140_000);
+        flow.record(Traffic { repeated: 2_001, ..others }, new(0));
+        assert_eq!(flow.global.bytes, 70_000);
+        assert_eq!(flow.budget(new(56_000), 1_000), 10);
+        for _ in 0..10 {
+            flow.record(Traffic { new: 0, repeated: 1_400 }, new(0));
+        }
+        assert_eq!(flow.global.bytes, 2 * 4 * 1_400);
+        for _ in 0..10 {
+            flow.record(new(0), new(0));
+        }
+        assert_eq!(flow.global.bytes, 140_000);
     }
 }

@@ -96,7 +96,7 @@ impl<B: Buffer> Rotation<B> {
         mut token: TokenHeader,
         scope: &mut Scope<'_, S>,
     ) {
-        token.flow = 0;
+        (token.flow, token.repeated) = (0, 0);
         if !self.rest.wanted_by.is_empty() {
             return self.grant(token, scope);
         }
@@ -119,7 +119,7 @@ impl<B: Buffer> Rotation<B> {
         let may_stay = token.tour == 0
             && now < self.round_at + cx.timing.tour
             && self.missing.is_empty()
-            && unsafe_packets < cx.options.window_packets as u64 / LINGER_SHARE;
+            && unsafe_packets < self.ring.window_packets / LINGER_SHARE;
         let one_of = |set: &DaemonSet| set.iter().next().filter(|_| set.len() == 1);
         match (wanted_by.is_empty(), senders.is_empty()) {
             _ if !may_stay => None,
@@ -137,7 +137,7 @@ impl<B: Buffer> Rotation<B> {
         user: Rank,
         scope: &mut Scope<'_, S>,
     ) {
-        token.flow = 0;
+        (token.flow, token.repeated) = (0, 0);
         if user == scope.cx.me {
             let until = scope.now + scope.cx.timing.linger;
             self.rest.here = Some((token, until.min(self.round_at + scope.cx.timing.tour)));

@@ -4,6 +4,7 @@
 pub(crate) mod delivery;
 pub(crate) mod flow;
 pub(crate) mod idle;
+pub(crate) mod pace;
 pub(crate) mod pack;
 pub(crate) mod repair;
 pub(crate) mod rotation;
@@ -17,12 +18,15 @@ use crate::wire::token::RepairRequest;
 use super::context::{Context, Scope};
 use super::output::{Kind, Output};
 use delivery::{Delivery, Sink, Stop};
+use pace::Repeats;
 use window::{Inserted, Stored, Window};
 
 /// One ring's order.
 pub(crate) struct Ring<B> {
     pub(crate) id: RingId,
     pub(crate) set: DaemonSet,
+    /// Packets between the slowest daemon and the newest one that each of its daemons can keep.
+    pub(crate) window_packets: u64,
     pub(crate) window: Window<B>,
     pub(crate) delivery: Delivery<B>,
     /// What each daemon of the cluster is known to have without a gap; of interest for `set`.
@@ -39,10 +43,11 @@ pub(crate) struct Ring<B> {
 }
 
 impl<B: Buffer> Ring<B> {
-    pub(crate) fn new(id: RingId, set: DaemonSet, daemons: usize) -> Self {
+    pub(crate) fn new(id: RingId, set: DaemonSet, window_packets: u16, daemons: usize) -> Self {
         Self {
             id,
             set,
+            window_packets: u64::from(window_packets),
             window: Window::new(),
             delivery: Delivery::new(daemons),
             arus: vec![Seq::ZERO; daemons],
@@ -124,6 +129,7 @@ impl<B: Buffer> Ring<B> {
             origin: from,
             used: data.used() as u16,
             is_safe: data.completes_safe(),
+            repeats: Repeats::default(),
         };
         let is_safe = packet.is_safe;
         let is_new = self.window.insert(header.seq, packet) == Inserted::New;

@@ -7,6 +7,7 @@ use crate::base::{Buffer, Rank, Service, Store};
 use crate::wire::data::{DataHeader, PART_HEADER_BYTES, Part, emit_part_header};
 use crate::wire::header::Envelope;
 
+use super::pace::Repeats;
 use super::window::Stored;
 
 /// A message is only split to fill a packet if so much of it fits: a part costs its receivers a
@@ -157,7 +158,8 @@ impl<B: Buffer> Backlog<B> {
             }
         })?;
         let is_safe = self.plan.iter().any(|part| part.last && part.service == Service::Safe);
-        Some((Stored { bytes, origin, used: used as u16, is_safe }, self.take_planned()))
+        let (used, repeats) = (used as u16, Repeats::default());
+        Some((Stored { bytes, origin, used, is_safe, repeats }, self.take_planned()))
     }
 
     fn take_planned(&mut self) -> usize {

@@ -6,7 +6,8 @@ use crate::base::limits::REPAIR_PACKETS_MAX;
 use crate::base::{Buffer, Instant, Seq};
 use crate::wire::token::Ranges;
 
-use super::window::{Window, push_seq};
+use super::pace::Pace;
+use super::window::{Stored, Window, push_seq};
 
 /// Which missing packets are overdue: by time, never by the number of packets that overtook them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,10 +16,27 @@ pub(crate) struct Overdue {
     limit: Seq,
     /// What is missing up to here has been missing since then at least.
     watched: Option<(Instant, Seq)>,
-    /// When somebody was asked outside of the token.
-    asked: Option<Instant>,
+    /// The last request outside of the token.
+    asked: Option<Asked>,
     /// How often in a row.
     tries: u32,
+}
+
+/// A request for missing packets.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    at: Instant,
+    /// What was there without a gap.
+    aru: Seq,
+    /// The next one follows after so long if it brings nothing.
+    wait: Duration,
+}
+
+impl Asked {
+    /// When to ask again.
+    fn until(&self, aru: Seq, patience: Duration) -> Instant {
+        self.at + if aru == self.aru { self.wait } else { patience }
+    }
 }
 
 impl Overdue {
@@ -61,29 +79,35 @@ impl Overdue {
     ) -> Option<Instant> {
         let watch = self.watched.map(|(since, _)| since + allowance);
         let asked = self.asked.filter(|_| aru < self.limit);
-        let ask = asked.map(|asked| asked + patience);
+        let ask = asked.map(|asked| asked.until(aru, patience));
         super::super::timer::earlier(watch, ask)
     }
 
     /// Whether to ask somebody outside of the token now. The first time only starts the clock, as
-    /// the token comes by anyway.
-    pub(crate) fn may_ask(&mut self, now: Instant, aru: Seq, patience: Duration) -> Option<u32> {
+    /// the token comes by anyway; where a request brings nothing, the wait doubles up to `longest`.
+    pub(crate) fn may_ask(
+        &mut self,
+        now: Instant,
+        aru: Seq,
+        patience: Duration,
+        longest: Duration,
+    ) -> Option<u32> {
         if aru >= self.limit {
             (self.asked, self.tries) = (None, 0);
             return None;
         }
-        match self.asked {
-            None => {
-                self.asked = Some(now);
-                None
-            }
-            Some(asked) if now < asked + patience => None,
-            Some(_) => {
-                self.asked = Some(now);
-                self.tries += 1;
-                Some(self.tries)
-            }
+        let Some(last) = self.asked else {
+            self.asked = Some(Asked { at: now, aru, wait: patience });
+            return None;
+        };
+        if now < last.until(aru, patience) {
+            return None;
         }
+        let in_vain = self.tries > 0 && aru == last.aru;
+        let wait = if in_vain { (last.wait * 2).min(longest).max(patience) } else { patience };
+        self.asked = Some(Asked { at: now, aru, wait });
+        self.tries += 1;
+        Some(self.tries)
     }
 }
 
@@ -120,28 +144,34 @@ pub(crate) fn places<B: Buffer>(
     })
 }
 
-/// Answers the token's list: `send` takes what is there, the rest stays on the list.
+/// Answers the token's list: `send` takes what is there, unless it was repeated a moment ago and
+/// may be on its way. The rest stays on the list.
 pub(crate) fn answer<B: Buffer>(
     list: &mut Ranges,
-    window: &Window<B>,
-    mut send: impl FnMut(Seq),
-) -> usize {
+    window: &mut Window<B>,
+    pace: &Pace,
+    mut send: impl FnMut(&Stored<B>),
+) {
     if list.is_empty() {
-        return 0;
+        return;
     }
-    let mut sent = 0;
+    let mut left = REPAIR_PACKETS_MAX;
     let mut rest = Ranges::default();
     for seq in places(*list, window) {
-        if window.get(seq).is_some() && sent < REPAIR_PACKETS_MAX {
-            send(seq);
-            sent += 1;
+        if left > 0
+            && let Some(packet) = window.get_mut(seq)
+        {
+            // Whoever still misses what is not repeated puts it on the list again.
+            if packet.repeats.next(pace) {
+                send(packet);
+                left -= 1;
+            }
         } else if !push_seq(&mut rest, seq) {
             // No room: whoever misses it puts it on the list again.
             break;
         }
     }
     *list = rest;
-    sent
 }
 
 /// Adds what is missing here to the token's list.
@@ -170,7 +200,7 @@ pub(crate) fn request<B: Buffer>(list: &mut Ranges, window: &Window<B>, limit: S
 
 #[cfg(test)]
 mod tests {
-    use super::super::window::Stored;
+    use super::super::pace::Repeats;
     use super::*;
     use crate::base::buffer::{Heap, HeapBuffer};
     use crate::base::{Rank, Store};
@@ -185,11 +215,22 @@ mod tests {
     fn window(received: &[u64]) -> Window<HeapBuffer> {
         let mut window = Window::new();
         for &seq in received {
-            let bytes = Heap.copy(b"").unwrap();
-            let packet = Stored { bytes, origin: Rank::new(0).unwrap(), used: 0, is_safe: false };
+            let bytes = Heap.copy(&seq.to_le_bytes()).unwrap();
+            let (origin, repeats) = (Rank::new(0).unwrap(), Repeats::default());
+            let packet = Stored { bytes, origin, used: 0, is_safe: false, repeats };
             window.insert(Seq::new(seq), packet);
         }
         window
+    }
+
+    /// The places that are repeated.
+    fn answered(list: &mut Ranges, window: &mut Window<HeapBuffer>, micros: u64) -> Vec<u64> {
+        let pace = Pace { now: at(micros), first: ALLOWANCE, longest: ALLOWANCE * 8 };
+        let mut sent = Vec::new();
+        answer(list, window, &pace, |packet| {
+            sent.push(u64::from_le_bytes(packet.bytes.as_ref().try_into().unwrap()));
+        });
+        sent
     }
 
     fn ranges(of: &[(u64, u32)]) -> Ranges {
@@ -216,24 +257,40 @@ mod tests {
     fn others_are_asked_only_when_the_token_had_time_to_bring_it() {
         let mut overdue = Overdue::default();
         let (aru, patience) = (Seq::new(1), Duration::from_micros(100));
-        let _ = overdue.observe(at(0), aru, Seq::new(3), ALLOWANCE);
-        let _ = overdue.observe(at(300), aru, Seq::new(3), ALLOWANCE);
-        assert_eq!(overdue.may_ask(at(300), aru, patience), None);
+        let longest = patience * 4;
+        let _ = overdue.observe(at(0), aru, Seq::new(5), ALLOWANCE);
+        let _ = overdue.observe(at(300), aru, Seq::new(5), ALLOWANCE);
+        assert_eq!(overdue.may_ask(at(300), aru, patience, longest), None);
         assert_eq!(overdue.deadline(aru, ALLOWANCE, patience), Some(at(400)));
-        assert_eq!(overdue.may_ask(at(400), aru, patience), Some(1));
-        assert_eq!(overdue.may_ask(at(500), aru, patience), Some(2));
-        assert_eq!(overdue.may_ask(at(600), Seq::new(3), patience), None);
-        assert_eq!(overdue.deadline(Seq::new(3), ALLOWANCE, patience), None);
+        assert_eq!(overdue.may_ask(at(400), aru, patience, longest), Some(1));
+        assert_eq!(overdue.may_ask(at(500), aru, patience, longest), Some(2));
+        // The first one brought nothing. If this one brings something, the next follows at once.
+        assert_eq!(overdue.may_ask(at(600), aru, patience, longest), None);
+        assert_eq!(overdue.deadline(aru, ALLOWANCE, patience), Some(at(700)));
+        assert_eq!(overdue.deadline(Seq::new(3), ALLOWANCE, patience), Some(at(600)));
+        assert_eq!(overdue.may_ask(at(700), aru, patience, longest), Some(3));
+        assert_eq!(overdue.may_ask(at(1_100), aru, patience, longest), Some(4));
+        assert_eq!(overdue.deadline(aru, ALLOWANCE, patience), Some(at(1_500)));
+        assert_eq!(overdue.may_ask(at(1_500), Seq::new(5), patience, longest), None);
+        assert_eq!(overdue.deadline(Seq::new(5), ALLOWANCE, patience), None);
     }
 
     #[test]
     fn a_list_is_answered_by_who_has_it_and_the_rest_stays() {
-        let window = window(&[1, 2, 3, 5]);
+        let mut window = window(&[1, 2, 3, 5]);
         let mut list = ranges(&[(2, 4), (9, 2)]);
-        let mut sent = Vec::new();
-        assert_eq!(answer(&mut list, &window, |seq| sent.push(seq.get())), 3);
-        assert_eq!(sent, [2, 3, 5]);
+        assert_eq!(answered(&mut list, &mut window, 0), [2, 3, 5]);
         assert_eq!(list, ranges(&[(4, 1)]));
+    }
+
+    #[test]
+    fn what_was_just_repeated_is_taken_off_the_list() {
+        let mut window = window(&[1, 2, 3, 5]);
+        assert_eq!(answered(&mut ranges(&[(2, 1)]), &mut window, 0), [2]);
+        let mut list = ranges(&[(2, 3)]);
+        assert_eq!(answered(&mut list, &mut window, 299), [3]);
+        assert_eq!(list, ranges(&[(4, 1)]));
+        assert_eq!(answered(&mut ranges(&[(2, 2)]), &mut window, 300), [2]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::super::timer::{RoundTime, earlier, is_due};
 use super::Ring;
 use super::flow::Flow;
 use super::idle::Rest;
+use super::pace::Pace;
 use super::repair::{self, Overdue};
 
 /// Rounds after which even a patient daemon takes the token for lost.
@@ -102,6 +103,7 @@ impl<B: Buffer> Rotation<B> {
             handed: false,
             seq: Seq::ZERO,
             flow: 0,
+            repeated: 0,
         };
         self.visit(token, scope);
     }
@@ -353,7 +355,9 @@ impl<B: Buffer> Rotation<B> {
             return;
         }
         let patience = self.repair_patience(scope.cx);
-        let Some(tries) = self.overdue.may_ask(scope.now, aru, patience) else { return };
+        let longest = scope.cx.timing.repair_longest;
+        let tries = self.overdue.may_ask(scope.now, aru, patience, longest);
+        let Some(tries) = tries else { return };
         let missing = repair::missing(&self.ring.window, self.overdue.limit());
         let Some(first) = missing.first() else { return };
         // Who is known to have it, each in turn; else anybody.
@@ -375,6 +379,13 @@ impl<B: Buffer> Rotation<B> {
 
     fn repair_patience(&self, cx: &Context<B>) -> Duration {
         cx.timing.repair.max(self.round.bound() * 2)
+    }
+
+    /// The same packet is repeated no sooner than whoever misses it may have it, and did not ask
+    /// in vain: after a round, and what a packet may be late.
+    pub(super) fn repair_pace(&self, cx: &Context<B>, now: Instant) -> Pace {
+        let first = cx.options.reorder_allowance.max(self.round.bound());
+        Pace { now, first, longest: cx.timing.repair_longest.max(first) }
     }
 
     /// What this daemon would tell of itself.
@@ -402,7 +413,7 @@ impl<B: Buffer> Rotation<B> {
         // That this daemon knows a message to be safe does not tell the others that it has it.
         let is_awaited = is_news && (self.ring.safe() < safe_high || self.visit_aru < safe_high);
         let untold = aru.get() - self.announced.max(self.visit_aru).get();
-        let much = (cx.options.window_packets as u64 / NOTICE_SHARE).max(1);
+        let much = (self.ring.window_packets / NOTICE_SHARE).max(1);
         if !is_awaited && untold < much {
             return None;
         }

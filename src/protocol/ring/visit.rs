@@ -1,11 +1,11 @@
 //! One visit of the token.
 
-use crate::base::limits::RING_WINDOW_PACKETS;
 use crate::base::{Buffer, Counter, Rank, Store};
 use crate::wire::data::{DATA_HEADER_BYTES, DataHeader};
 use crate::wire::token::TokenHeader;
 
 use super::super::context::Scope;
+use super::flow::Traffic;
 use super::repair;
 use super::rotation::Rotation;
 
@@ -20,12 +20,13 @@ impl<B: Buffer> Rotation<B> {
         self.visit_hop = token.hop;
         self.rest.visited();
         let was_handed = std::mem::take(&mut token.handed);
-        let repaired = self.answer(scope);
+        let is_repairing = !self.missing.is_empty();
+        let repeated = self.answer(scope);
         let user = self.next_user(&token, scope.cx, scope.now);
-        let sent = self.send_new(&mut token, user, scope);
+        let sent = self.send_new(&mut token, user, repeated, scope);
         self.request(scope);
         (self.visit_seq, self.visit_aru) = (token.seq, self.ring.window.aru());
-        let is_done = repaired == 0 && self.missing.is_empty() && scope.cx.backlog.is_empty();
+        let is_done = !is_repairing && self.missing.is_empty() && scope.cx.backlog.is_empty();
         let is_quiet = is_done && sent == 0 && token.tour == 0;
         if is_quiet && self.ring.is_stable() {
             self.rest_or_grant(token, scope);
@@ -44,20 +45,20 @@ impl<B: Buffer> Rotation<B> {
         self.settle(scope);
     }
 
-    /// Repeats what others miss and this daemon has.
+    /// Repeats what others miss and this daemon has. Returns how many bytes that were.
     fn answer<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) -> usize {
-        let mut own = false;
-        let repaired = repair::answer(&mut self.missing, &self.ring.window, |seq| {
-            if let Some(packet) = self.ring.window.get(seq) {
-                own |= packet.origin == scope.cx.me;
-                scope.cx.send(None, Some(packet.bytes.clone()));
-            }
+        let pace = self.repair_pace(scope.cx, scope.now);
+        let (mut own, mut repeated) = (false, 0);
+        repair::answer(&mut self.missing, &mut self.ring.window, &pace, |packet| {
+            own |= packet.origin == scope.cx.me;
+            repeated += packet.bytes.as_ref().len();
+            scope.cx.out.count(Counter::PacketsRepaired);
+            scope.cx.send(None, Some(packet.bytes.clone()));
         });
-        scope.cx.out.tally.add(Counter::PacketsRepaired, repaired as u64);
         if own {
             self.flow.lost();
         }
-        repaired
+        repeated
     }
 
     /// Asks for what is missing here. Accelerated ring: what was sent in the round that is just
@@ -79,12 +80,13 @@ impl<B: Buffer> Rotation<B> {
         &mut self,
         token: &mut TokenHeader,
         user: Option<Rank>,
+        repeated: usize,
         scope: &mut Scope<'_, S>,
     ) -> usize {
-        let window = scope.cx.options.window_packets.min(RING_WINDOW_PACKETS) as u64;
+        let rotation = Traffic { new: token.flow as usize, repeated: token.repeated as usize };
         let slowest = self.ring.safe().get();
-        let open = (slowest + window).saturating_sub(token.seq.get());
-        let budget = self.flow.budget(token.flow as usize, open as usize);
+        let open = (slowest + self.ring.window_packets).saturating_sub(token.seq.get());
+        let budget = self.flow.budget(rotation, open as usize);
         let mut sent_bytes = 0;
         let mut sent = 0;
         while sent < budget {
@@ -96,8 +98,9 @@ impl<B: Buffer> Rotation<B> {
         for bytes in self.trailing.drain(..leading) {
             scope.cx.send(None, Some(bytes));
         }
-        let flow = self.flow.record(token.flow as usize, sent_bytes);
-        token.flow = u32::try_from(flow).unwrap_or(u32::MAX);
+        let rotation = self.flow.record(rotation, Traffic { new: sent_bytes, repeated });
+        token.flow = u32::try_from(rotation.new).unwrap_or(u32::MAX);
+        token.repeated = u32::try_from(rotation.repeated).unwrap_or(u32::MAX);
         if sent > 0 {
             self.rest.sent();
         }

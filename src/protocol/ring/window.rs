@@ -7,6 +7,8 @@ use crate::base::limits::RING_WINDOW_PACKETS;
 use crate::base::{Buffer, Rank, Seq};
 use crate::wire::token::{Ranges, SeqRange};
 
+use super::pace::Repeats;
+
 /// Slots of a window. Senders keep within one window of the slowest daemon's aru, and what is
 /// received may wait for memory to be delivered for another one.
 const SLOTS_MAX: usize = 2 * RING_WINDOW_PACKETS;
@@ -22,6 +24,8 @@ pub(crate) struct Stored<B> {
     pub(crate) used: u16,
     /// Whether a safe message ends in it.
     pub(crate) is_safe: bool,
+    /// How often this daemon repeated it.
+    pub(crate) repeats: Repeats,
 }
 
 /// What became of a packet.
@@ -78,6 +82,12 @@ impl<B: Buffer> Window<B> {
     /// The packet at `seq`, where it is kept.
     pub(crate) fn get(&self, seq: Seq) -> Option<&Stored<B>> {
         self.slots.get(self.slot(seq)?)?.as_ref()
+    }
+
+    /// As [`Window::get`], to count that it is repeated.
+    pub(crate) fn get_mut(&mut self, seq: Seq) -> Option<&mut Stored<B>> {
+        let slot = self.slot(seq)?;
+        self.slots.get_mut(slot)?.as_mut()
     }
 
     /// Whether the packet at `seq` was received, even if it is not kept any more.
@@ -180,7 +190,8 @@ mod tests {
 
     fn packet() -> Stored<HeapBuffer> {
         let bytes = Heap.copy(b"four").unwrap();
-        Stored { bytes, origin: Rank::new(0).unwrap(), used: 0, is_safe: false }
+        let (origin, repeats) = (Rank::new(0).unwrap(), Repeats::default());
+        Stored { bytes, origin, used: 0, is_safe: false, repeats }
     }
 
     fn window(received: &[u64]) -> Window<HeapBuffer> {

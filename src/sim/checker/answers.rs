@@ -7,7 +7,7 @@ use crate::base::{DaemonName, GroupName, PrivateGroup};
 
 use super::hash::HashSet;
 use super::sessions::{Log, Sessions, View};
-use super::trace::{Ask, Sent, SessionEvent};
+use super::trace::{Ask, SessionEvent};
 use super::{Property, Verdict, Violation};
 
 /// What comes of all that a session asked for about one group.
@@ -101,7 +101,7 @@ pub(super) fn l3_reaches_members(sessions: &Sessions<'_>) -> Verdict {
     }
     let settled = sessions.trace.ending.settled;
     let mut members: BTreeMap<GroupName, Vec<Member<'_>>> = BTreeMap::new();
-    let mut got: Vec<HashSet<Sent>> = Vec::new();
+    let mut got: Vec<HashSet<usize>> = Vec::new();
     for log in sessions.live().filter(|log| log.watches) {
         let own = log.views.iter().filter(|(group, _)| log.members_of.contains(*group));
         for (group, views) in own {
@@ -109,24 +109,23 @@ pub(super) fn l3_reaches_members(sessions: &Sessions<'_>) -> Verdict {
                 members.entry(*group).or_default().push((log, &views[since..], got.len()));
             }
         }
-        let messages = log.entries.iter().filter_map(|entry| match &entry.event {
-            SessionEvent::Deliver { message, .. } => Some(*message),
+        let messages = log.numbered().filter_map(|(number, entry)| match &entry.event {
+            SessionEvent::Deliver { .. } => Some(number),
             _ => None,
         });
         got.push(messages.collect());
     }
     for log in sessions.live() {
-        for entry in log.entries {
-            let SessionEvent::Send { n, destinations, self_discard, .. } = &entry.event else {
+        for (number, entry) in log.numbered() {
+            let SessionEvent::Send { destinations, self_discard, .. } = &entry.event else {
                 continue;
             };
-            let message = Sent { sender: log.session, n: *n };
             for group in destinations {
                 let members = members.get(group).map_or(&[][..], Vec::as_slice);
                 let before = members.iter().filter(|(_, since, _)| since[0].step < entry.step);
                 for (to, since, index) in before {
                     let is_discarded = *self_discard && to.session == log.session;
-                    if got[*index].contains(&message) || is_discarded {
+                    if got[*index].contains(&number) || is_discarded {
                         continue;
                     }
                     let is_near = to.session.daemon == log.session.daemon;
@@ -139,6 +138,7 @@ pub(super) fn l3_reaches_members(sessions: &Sessions<'_>) -> Verdict {
                     let in_time =
                         is_near || (entry.at > settled && (since[0].at <= settled || is_known()));
                     if in_time && sessions.are_together(log.session, to.session) {
+                        let message = sessions.messages[number].id;
                         let detail = format!("{message:?} to {group} never came to {}", to.session);
                         return fail(Some(entry.step), Property::L3, detail);
                     }

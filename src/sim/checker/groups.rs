@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::base::{GroupId, GroupName, PrivateGroup, Service};
 
-use super::hash::{HashMap, HashSet};
+use super::hash::HashMap;
 use super::relation::Relation;
 use super::sessions::{Log, Sessions};
 use super::trace::{Content, Sent, SessionEvent, ViewCause};
@@ -16,16 +16,19 @@ fn fail(property: Property, step: u64, detail: String) -> Verdict {
 
 /// A delivery as a log has it.
 struct Got<'a> {
+    /// Number of the message.
+    number: usize,
     message: Sent,
     content: Content,
     destinations: &'a [GroupName],
     step: u64,
 }
 
-fn deliveries<'a>(log: &Log<'a>) -> impl Iterator<Item = Got<'a>> + use<'a> {
-    log.entries.iter().filter_map(|entry| match &entry.event {
+fn deliveries<'a>(log: &Log<'a>) -> impl Iterator<Item = Got<'a>> {
+    log.numbered().filter_map(|(number, entry)| match &entry.event {
         SessionEvent::Deliver { message, content, destinations } => {
-            Some(Got { message: *message, content: *content, destinations, step: entry.step })
+            let (message, content) = (*message, *content);
+            Some(Got { number, message, content, destinations, step: entry.step })
         }
         SessionEvent::Send { .. }
         | SessionEvent::View { .. }
@@ -42,6 +45,7 @@ fn deliveries<'a>(log: &Log<'a>) -> impl Iterator<Item = Got<'a>> + use<'a> {
 pub(super) fn g4_data_while_member(sessions: &Sessions<'_>) -> Verdict {
     for log in sessions.logs.iter().filter(|log| log.watches) {
         let who = log.session;
+        let own = who.to_name();
         let mut member: BTreeSet<GroupName> = BTreeSet::new();
         let mut ended = false;
         for entry in log.entries {
@@ -53,7 +57,6 @@ pub(super) fn g4_data_while_member(sessions: &Sessions<'_>) -> Verdict {
                     member.remove(group);
                 }
                 SessionEvent::Deliver { message, destinations, .. } => {
-                    let own = who.to_name();
                     let meant = destinations.iter().any(|d| *d == own || member.contains(d));
                     if !meant || ended {
                         let detail = format!("{who} got {message:?} and is no member");
@@ -76,7 +79,7 @@ pub(super) fn g4_data_while_member(sessions: &Sessions<'_>) -> Verdict {
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Thing<'a> {
-    Message(Sent),
+    Message(usize),
     View(&'a GroupName, GroupId),
 }
 
@@ -85,11 +88,11 @@ pub(super) fn g6_one_order(sessions: &Sessions<'_>) -> Verdict {
     let mut relation = Relation::default();
     for log in &sessions.logs {
         let mut chain = relation.chain();
-        for entry in log.entries {
+        for (number, entry) in log.numbered() {
             match &entry.event {
-                SessionEvent::Deliver { message, content, .. } => {
+                SessionEvent::Deliver { content, .. } => {
                     if content.service >= Service::Agreed {
-                        chain.push(Thing::Message(*message), entry.step);
+                        chain.push(Thing::Message(number), entry.step);
                     }
                 }
                 SessionEvent::View { group, id, .. } => {
@@ -112,18 +115,19 @@ pub(super) fn g6_one_order(sessions: &Sessions<'_>) -> Verdict {
 /// G7: a message comes once to a session, with the content and the destinations that it was sent
 /// with, in the same order.
 pub(super) fn g7_once_and_as_sent(sessions: &Sessions<'_>) -> Verdict {
-    for log in &sessions.logs {
+    // The last log that got each message.
+    let mut seen = vec![usize::MAX; sessions.messages.len()];
+    for (index, log) in sessions.logs.iter().enumerate() {
         let who = log.session;
-        let mut seen = HashSet::default();
         for got in deliveries(log) {
             let message = got.message;
-            let Some(sent) = sessions.sent.get(&message) else {
+            let Some(sent) = sessions.messages[got.number].sent else {
                 return fail(Property::G7, got.step, format!("{who} got {message:?}, never sent"));
             };
             if sent.content != got.content || sent.destinations != got.destinations {
                 return fail(Property::G7, got.step, format!("{who} got {message:?} changed"));
             }
-            if !seen.insert(message) {
+            if std::mem::replace(&mut seen[got.number], index) == index {
                 return fail(Property::G7, got.step, format!("{who} got {message:?} twice"));
             }
         }
@@ -135,7 +139,7 @@ pub(super) fn g7_once_and_as_sent(sessions: &Sessions<'_>) -> Verdict {
 pub(super) fn g8_self_discard(sessions: &Sessions<'_>) -> Verdict {
     for log in &sessions.logs {
         for got in deliveries(log) {
-            if sessions.is_discarded_by(got.message, log.session) {
+            if sessions.is_discarded_by(got.number, log.session) {
                 let (who, message) = (log.session, got.message);
                 let detail = format!("{who} got its {message:?} and wanted no copy");
                 return fail(Property::G8, got.step, detail);
@@ -149,7 +153,7 @@ pub(super) fn g8_self_discard(sessions: &Sessions<'_>) -> Verdict {
 /// live on one daemon till the end, or it was sent when all had come to rest. (That any session may
 /// send to any group: no check forbids it.)
 pub(super) fn g9_private_reaches_one(sessions: &Sessions<'_>) -> Verdict {
-    let mut reached: HashSet<Sent> = HashSet::default();
+    let mut reached = vec![false; sessions.messages.len()];
     for log in &sessions.logs {
         let own = log.session.to_name();
         for got in deliveries(log) {
@@ -159,7 +163,7 @@ pub(super) fn g9_private_reaches_one(sessions: &Sessions<'_>) -> Verdict {
                     let detail = format!("{who} got {message:?} for {only}");
                     return fail(Property::G9, got.step, detail);
                 }
-                reached.insert(got.message);
+                reached[got.number] = true;
             }
         }
     }
@@ -170,18 +174,18 @@ pub(super) fn g9_private_reaches_one(sessions: &Sessions<'_>) -> Verdict {
         sessions.live().map(|log| (log.session, log)).collect();
     let settled = sessions.trace.ending.settled;
     for log in live.values() {
-        for entry in log.entries {
-            let SessionEvent::Send { n, destinations, self_discard, .. } = &entry.event else {
+        for (number, entry) in log.numbered() {
+            let SessionEvent::Send { destinations, self_discard, .. } = &entry.event else {
                 continue;
             };
             let [only] = destinations.as_slice() else { continue };
             let Ok(target) = PrivateGroup::parse(only.as_bytes()) else { continue };
-            let message = Sent { sender: log.session, n: *n };
             let discarded = *self_discard && target == log.session;
             let there = live.get(&target).is_some_and(|log| log.start < entry.step);
             let near = sessions.are_together(log.session, target);
             let near = near && (target.daemon == log.session.daemon || entry.at > settled);
-            if there && near && !discarded && !reached.contains(&message) {
+            if there && near && !discarded && !reached[number] {
+                let message = sessions.messages[number].id;
                 return fail(Property::G9, entry.step, format!("{message:?} never came to {only}"));
             }
         }
@@ -214,10 +218,12 @@ pub(super) fn g11_killed_saw_a_prefix(sessions: &Sessions<'_>) -> Verdict {
     Ok(())
 }
 
-fn ordered(sessions: &Sessions<'_>, messages: &[Sent], pair: [PrivateGroup; 2]) -> Vec<Sent> {
-    let strong =
-        |m: &Sent| sessions.sent.get(m).is_some_and(|sent| sent.content.service >= Service::Fifo);
-    let kept = messages.iter().filter(|m| strong(m));
+fn ordered(sessions: &Sessions<'_>, messages: &[usize], pair: [PrivateGroup; 2]) -> Vec<usize> {
+    let strong = |message: usize| {
+        let sent = sessions.messages[message].sent;
+        sent.is_some_and(|sent| sent.content.service >= Service::Fifo)
+    };
+    let kept = messages.iter().filter(|m| strong(**m));
     kept.filter(|m| !pair.iter().any(|who| sessions.is_discarded_by(**m, *who))).copied().collect()
 }
 
@@ -258,28 +264,25 @@ pub(super) fn g12_sender_order(sessions: &Sessions<'_>) -> Verdict {
     for log in &sessions.logs {
         let causal = |content: &Content| content.service >= Service::Causal;
         let mut got = relation.chain();
-        for entry in log.entries {
-            if let SessionEvent::Deliver { message, content, .. } = &entry.event
+        for (number, entry) in log.numbered() {
+            if let SessionEvent::Deliver { content, .. } = &entry.event
                 && causal(content)
             {
-                got.push(*message, entry.step);
+                got.push(number, entry.step);
             }
         }
         // Each message that it sent is behind all that it had got and sent by then.
-        let mut known: Vec<Sent> = Vec::new();
-        for entry in log.entries {
+        let mut known: Vec<usize> = Vec::new();
+        for (number, entry) in log.numbered() {
             match &entry.event {
-                SessionEvent::Deliver { message, content, .. } if causal(content) => {
-                    known.push(*message);
-                }
-                SessionEvent::Send { n, content, .. } if causal(content) => {
-                    let message = Sent { sender: log.session, n: *n };
+                SessionEvent::Deliver { content, .. } if causal(content) => known.push(number),
+                SessionEvent::Send { content, .. } if causal(content) => {
                     for before in known.drain(..) {
                         let mut chain = relation.chain();
                         chain.push(before, entry.step);
-                        chain.push(message, entry.step);
+                        chain.push(number, entry.step);
                     }
-                    known.push(message);
+                    known.push(number);
                 }
                 _ => {}
             }
@@ -293,7 +296,7 @@ pub(super) fn g12_sender_order(sessions: &Sessions<'_>) -> Verdict {
 /// G13: a message is on the same side of a view of its group at all who got both.
 pub(super) fn g13_same_side_of_views(sessions: &Sessions<'_>) -> Verdict {
     type InView<'a> = (GroupId, &'a Log<'a>);
-    let mut first: HashMap<(&GroupName, Sent), Vec<InView<'_>>> = HashMap::default();
+    let mut first: HashMap<(&GroupName, usize), Vec<InView<'_>>> = HashMap::default();
     for log in &sessions.logs {
         for (group, views) in &log.views {
             for view in views {
@@ -306,6 +309,7 @@ pub(super) fn g13_same_side_of_views(sessions: &Sessions<'_>) -> Verdict {
                         };
                         if *id != view.id && both.into_iter().all(met) {
                             let (p, q) = (other.session, log.session);
+                            let message = sessions.messages[message].id;
                             let detail = format!(
                                 "{p} and {q} got {message:?} in different views of {group}"
                             );

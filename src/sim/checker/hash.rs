@@ -2,12 +2,12 @@
 
 use std::hash::{BuildHasherDefault, Hasher};
 
-pub(super) type HashMap<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<Fast>>;
+pub(in crate::sim) type HashMap<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<Fast>>;
 pub(super) type HashSet<K> = std::collections::HashSet<K, BuildHasherDefault<Fast>>;
 
 /// Multiplies and rotates.
 #[derive(Default)]
-pub(super) struct Fast(u64);
+pub(in crate::sim) struct Fast(u64);
 
 impl Fast {
     fn add(&mut self, word: u64) {

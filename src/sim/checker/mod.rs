@@ -9,7 +9,7 @@ mod answers;
 mod configurations;
 mod daemons;
 mod groups;
-mod hash;
+pub(super) mod hash;
 mod history;
 mod liveness;
 mod order;

@@ -14,7 +14,7 @@ pub(super) struct Relation<T> {
     numbers: HashMap<T, usize>,
     /// Steps at which each thing was last seen.
     steps: Vec<u64>,
-    edges: Vec<(usize, usize)>,
+    edges: Vec<(u32, u32)>,
 }
 
 impl<T> Default for Relation<T> {
@@ -39,20 +39,32 @@ impl<T: Eq + Hash> Relation<T> {
     /// # Errors
     ///
     /// The step of a thing on a cycle, or behind one.
-    pub(super) fn acyclic(mut self) -> Result<(), u64> {
+    pub(super) fn acyclic(self) -> Result<(), u64> {
         let count = self.steps.len();
-        self.edges.sort_unstable();
-        self.edges.dedup();
-        let mut before = vec![0_usize; count];
-        for &(_, to) in &self.edges {
-            before[to] += 1;
+        let mut before = vec![0_u32; count];
+        // Those right behind a thing lie side by side, from its start to that of the next one.
+        let mut starts = vec![0_u32; count + 1];
+        for &(from, to) in &self.edges {
+            before[to as usize] += 1;
+            starts[from as usize] += 1;
+        }
+        let mut sum = 0;
+        for start in &mut starts {
+            sum += *start;
+            *start = sum;
+        }
+        let mut behind = vec![0_u32; self.edges.len()];
+        for &(from, to) in &self.edges {
+            let start = &mut starts[from as usize];
+            *start -= 1;
+            behind[*start as usize] = to;
         }
         let mut free: Vec<usize> = (0..count).filter(|&thing| before[thing] == 0).collect();
         let mut ordered = 0;
         while let Some(thing) = free.pop() {
             ordered += 1;
-            let start = self.edges.partition_point(|&(from, _)| from < thing);
-            for &(_, to) in self.edges[start..].iter().take_while(|&&(from, _)| from == thing) {
+            for &to in &behind[starts[thing] as usize..starts[thing + 1] as usize] {
+                let to = to as usize;
                 before[to] -= 1;
                 if before[to] == 0 {
                     free.push(to);
@@ -76,7 +88,7 @@ impl<T: Eq + Hash> Chain<'_, T> {
         }
         self.relation.steps[number] = step;
         if let Some(last) = self.last {
-            self.relation.edges.push((last, number));
+            self.relation.edges.push((last as u32, number as u32));
         }
         self.last = Some(number);
     }

@@ -8,8 +8,16 @@ use crate::base::{DaemonId, DaemonName, GroupId, GroupName, Instant, PrivateGrou
 use super::hash::HashMap;
 use super::trace::{Content, Entry, Sent, SessionEvent, SessionLog, Trace, ViewCause};
 
-/// A message as its sender sent it.
+/// A message.
 pub(super) struct Message<'a> {
+    pub(super) id: Sent,
+    /// As its sender sent it; `None` where nobody did.
+    pub(super) sent: Option<Sending<'a>>,
+}
+
+/// A message as its sender sent it.
+#[derive(Clone, Copy)]
+pub(super) struct Sending<'a> {
     pub(super) content: Content,
     pub(super) destinations: &'a [GroupName],
     pub(super) self_discard: bool,
@@ -24,8 +32,8 @@ pub(super) struct View<'a> {
     pub(super) at: Instant,
     /// The session got the transitional signal in the view before.
     pub(super) signalled: bool,
-    /// Messages to the group that it got until the next view, in order.
-    pub(super) messages: Vec<Sent>,
+    /// Numbers of the messages to the group that it got until the next view, in order.
+    pub(super) messages: Vec<usize>,
     /// Its next view of the group in the same membership is the next one of the list.
     pub(super) continues: bool,
     /// The first of a membership.
@@ -40,6 +48,8 @@ pub(super) struct Log<'a> {
     /// The step at which it began.
     pub(super) start: u64,
     pub(super) entries: &'a [Entry<SessionEvent>],
+    /// Of each entry that sends or delivers a message, its number; of others nothing of use.
+    numbers: Vec<usize>,
     /// Views of each group, in order.
     pub(super) views: BTreeMap<GroupName, Vec<View<'a>>>,
     /// It was thrown out.
@@ -52,27 +62,42 @@ pub(super) struct Log<'a> {
     pub(super) members_of: BTreeSet<GroupName>,
 }
 
+impl<'a> Log<'a> {
+    /// Each entry, with the number of the message that it sends or delivers, if it does.
+    pub(super) fn numbered(&self) -> impl Iterator<Item = (usize, &'a Entry<SessionEvent>)> {
+        self.numbers.iter().copied().zip(self.entries)
+    }
+
+    fn deliver(
+        &mut self,
+        message: usize,
+        destinations: &[GroupName],
+        member: &BTreeSet<GroupName>,
+    ) {
+        for (at, group) in destinations.iter().enumerate() {
+            if member.contains(group)
+                && !destinations[..at].contains(group)
+                && let Some(view) = self.views.get_mut(group).and_then(|views| views.last_mut())
+            {
+                view.messages.push(message);
+            }
+        }
+    }
+}
+
 /// All sessions.
 pub(super) struct Sessions<'a> {
     pub(super) trace: &'a Trace,
     pub(super) logs: Vec<Log<'a>>,
-    pub(super) sent: HashMap<Sent, Message<'a>>,
+    /// By number.
+    pub(super) messages: Vec<Message<'a>>,
 }
 
 impl<'a> Sessions<'a> {
     pub(super) fn new(trace: &'a Trace) -> Self {
-        let mut sent = HashMap::default();
-        for log in &trace.sessions {
-            for entry in &log.entries {
-                if let SessionEvent::Send { n, content, destinations, self_discard } = &entry.event
-                {
-                    let id = Sent { sender: log.session, n: *n };
-                    let (content, self_discard) = (*content, *self_discard);
-                    sent.insert(id, Message { content, destinations, self_discard });
-                }
-            }
-        }
-        Self { trace, logs: trace.sessions.iter().map(cut).collect(), sent }
+        let mut messages = Messages::default();
+        let logs = trace.sessions.iter().map(|log| cut(log, &mut messages)).collect();
+        Self { trace, logs, messages: messages.all }
     }
 
     pub(super) fn is_settled(&self) -> bool {
@@ -100,17 +125,34 @@ impl<'a> Sessions<'a> {
     }
 
     /// Whether `message` wants no copy for `session`.
-    pub(super) fn is_discarded_by(&self, message: Sent, session: PrivateGroup) -> bool {
-        message.sender == session && self.sent.get(&message).is_some_and(|m| m.self_discard)
+    pub(super) fn is_discarded_by(&self, message: usize, session: PrivateGroup) -> bool {
+        let Message { id, sent } = &self.messages[message];
+        sent.is_some_and(|sent| sent.self_discard) && id.sender == session
     }
 }
 
-fn cut(from: &SessionLog) -> Log<'_> {
+#[derive(Default)]
+struct Messages<'a> {
+    all: Vec<Message<'a>>,
+    numbers: HashMap<Sent, usize>,
+}
+
+impl Messages<'_> {
+    fn number(&mut self, id: Sent) -> usize {
+        *self.numbers.entry(id).or_insert_with(|| {
+            self.all.push(Message { id, sent: None });
+            self.all.len() - 1
+        })
+    }
+}
+
+fn cut<'a>(from: &'a SessionLog, messages: &mut Messages<'a>) -> Log<'a> {
     let mut log = Log {
         session: from.session,
         watches: from.watches,
         start: from.start,
         entries: &from.entries,
+        numbers: Vec::with_capacity(from.entries.len()),
         views: BTreeMap::new(),
         killed: false,
         ended: false,
@@ -120,17 +162,18 @@ fn cut(from: &SessionLog) -> Log<'_> {
     let mut member: BTreeSet<GroupName> = BTreeSet::new();
     let mut signalled: BTreeSet<GroupName> = BTreeSet::new();
     for entry in &from.entries {
+        let mut number = 0;
         match &entry.event {
-            SessionEvent::Send { .. } => {}
+            SessionEvent::Send { n, content, destinations, self_discard } => {
+                number = messages.number(Sent { sender: log.session, n: *n });
+                let (content, self_discard) = (*content, *self_discard);
+                let sending = Sending { content, destinations, self_discard };
+                messages.all[number].sent = Some(sending);
+            }
             SessionEvent::Asked(_) => log.asks = true,
             SessionEvent::Deliver { message, destinations, .. } => {
-                let groups: BTreeSet<&GroupName> = destinations.iter().collect();
-                for group in groups.into_iter().filter(|group| member.contains(*group)) {
-                    let views = log.views.get_mut(group);
-                    if let Some(view) = views.and_then(|views| views.last_mut()) {
-                        view.messages.push(*message);
-                    }
-                }
+                number = messages.number(*message);
+                log.deliver(number, destinations, &member);
             }
             SessionEvent::View { group, id, cause, members } => {
                 let views = log.views.entry(*group).or_default();
@@ -161,6 +204,7 @@ fn cut(from: &SessionLog) -> Log<'_> {
             SessionEvent::Killed => (log.killed, log.ended) = (true, true),
             SessionEvent::End => log.ended = true,
         }
+        log.numbers.push(number);
     }
     log.members_of = member;
     log

@@ -6,7 +6,7 @@ use crate::base::{DaemonName, GroupId, GroupName, PrivateGroup};
 
 use super::hash::{HashMap, HashSet};
 use super::sessions::{Log, Sessions, View};
-use super::trace::{Sent, ViewCause};
+use super::trace::ViewCause;
 use super::{Property, Verdict, Violation};
 
 fn all_views<'a, 'b>(
@@ -44,7 +44,8 @@ pub(super) fn g1_same_view(sessions: &Sessions<'_>) -> Verdict {
     let mut first: HashMap<(&GroupName, GroupId), (&Log<'_>, &View<'_>)> = HashMap::default();
     for (log, group, view) in all_views(sessions) {
         let (other, theirs) = *first.entry((group, view.id)).or_insert((log, view));
-        if theirs.members != view.members || told(theirs.cause) != told(view.cause) {
+        let same_cause = || theirs.cause == view.cause || told(theirs.cause) == told(view.cause);
+        if theirs.members != view.members || !same_cause() {
             let (p, q) = (other.session, log.session);
             let detail = format!("{p} and {q} got different views {:?} of {group}", view.id);
             return fail(Property::G1, view, detail);
@@ -222,19 +223,20 @@ fn same_messages(sessions: &Sessions<'_>) -> Verdict {
             };
             let company = || movers.iter().filter(|(log, ..)| together(log));
             let p = first.session;
-            if let Some((other, _, next)) = company().find(|(.., n)| own_set(n) != own_set(now)) {
+            let set = own_set(now);
+            if let Some((other, _, next)) = company().find(|(.., n)| own_set(n) != set) {
                 let q = other.session;
                 let detail = format!("{p} and {q} are in one set of {group} and differ on it");
                 return fail(Property::G10, next, detail);
             }
-            let all: BTreeSet<Sent> =
+            let all: BTreeSet<usize> =
                 company().flat_map(|(_, before, _)| &before.messages).copied().collect();
             for (log, before, next) in company() {
-                let got: BTreeSet<Sent> = before.messages.iter().copied().collect();
+                let got: BTreeSet<usize> = before.messages.iter().copied().collect();
                 let missing =
                     all.difference(&got).find(|m| !sessions.is_discarded_by(**m, log.session));
                 if let Some(message) = missing {
-                    let who = log.session;
+                    let (who, message) = (log.session, sessions.messages[*message].id);
                     let detail = format!("{who} moves on in {group} without {message:?}");
                     return fail(Property::G10, next, detail);
                 }

@@ -59,11 +59,22 @@ struct Store {
     delivered: u64,
     /// Everybody has all up to here.
     safe: u64,
+    /// Those up to here are there, or among the missing.
+    heard: u64,
+    missing: BTreeSet<u64>,
 }
 
 impl Store {
+    /// There is a message `seq`.
+    fn hear(&mut self, seq: u64) {
+        self.missing.extend(self.heard + 1..=seq);
+        self.heard = self.heard.max(seq);
+    }
+
     fn insert(&mut self, seq: u64, message: Message) {
         if seq > self.aru {
+            self.hear(seq);
+            self.missing.remove(&seq);
             self.messages.entry(seq).or_insert(message);
         }
         while self.messages.contains_key(&(self.aru + 1)) {
@@ -398,11 +409,9 @@ impl Model {
             }
         }
         let store = self.current();
-        for seq in store.aru + 1..=token.seq {
-            if !store.messages.contains_key(&seq) && token.wanted.len() < 30 {
-                token.wanted.push(seq);
-            }
-        }
+        store.hear(token.seq);
+        let room = 30_usize.saturating_sub(token.wanted.len());
+        token.wanted.extend(store.missing.range(..=token.seq).take(room));
         token.wanted.sort_unstable();
         token.wanted.dedup();
     }

@@ -148,6 +148,7 @@ fn the_first_word_of_a_daemon_in_an_attempt_counts() {
         safe: Seq::ZERO,
         obliged: DaemonSet::EMPTY,
         seen: ring_set(),
+        window: 8_192,
         held: &[],
     };
     daemon.take(&exchange.emit(from(1), &mut Heap).unwrap());
