@@ -362,7 +362,7 @@ mod lies {
             header.emit(from(1), &mut Heap, 4, 4, fill).unwrap()
         }
 
-        fn token_with(&self, hop: u64, seq: u64) -> HeapBuffer {
+        pub(super) fn token_with(&self, hop: u64, seq: u64) -> HeapBuffer {
             let (ring, to, seq) = (self.ring, rank(0), Seq::new(seq));
             let (handed, flow, repeated) = (false, 0, 0);
             let header = TokenHeader { ring, hop, to, tour: 3, handed, seq, flow, repeated };

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::base::event::GatherReason;
+use crate::base::limits::RING_WINDOW_PACKETS;
 use crate::base::{Event, Seq};
 use crate::protocol::output::Output;
 
@@ -200,4 +201,33 @@ fn a_new_message_does_not_continue_one_that_was_broken_off() {
     daemon.part(2, (true, false), b"who");
     daemon.part(3, (false, true), b"le");
     assert_eq!(daemon.delivered(), [b"whole"]);
+}
+
+#[test]
+fn a_goodbye_of_an_earlier_life_is_stale() {
+    for (life, state) in [(1, "commit"), (2, "gather")] {
+        let mut daemon = Daemon::gathering();
+        for index in 1..3 {
+            let members = DaemonSet::only(rank(index));
+            let mut contact = daemon.contact(index, first_ring(index), members);
+            contact.incarnation = 2;
+            let joined = DaemonSet::first_ranks(4);
+            let join = Join { contact, joined, proposal: ring_set(), settled: true };
+            daemon.take(&join.emit(from(index), &mut Heap).unwrap());
+        }
+        daemon.take(&Goodbye { incarnation: life }.emit(from(1), &mut Heap).unwrap());
+        daemon.look();
+        assert_eq!(daemon.order.state_name(), state, "{life}");
+    }
+}
+
+#[test]
+fn nothing_gets_a_place_beyond_the_window_of_the_slowest() {
+    // The others have nothing of it, so all of it has to be kept.
+    for (seq, sent) in [(RING_WINDOW_PACKETS as u64, 0), (RING_WINDOW_PACKETS as u64 - 1, 1)] {
+        let mut daemon = Daemon::operational();
+        daemon.input("message");
+        daemon.take(&daemon.token_with(4, seq));
+        assert_eq!(daemon.order.tally().get(Counter::PacketsSent), sent, "{seq}");
+    }
 }
