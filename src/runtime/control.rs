@@ -1,4 +1,4 @@
-//! What an operator asks of the daemon as a whole: one line to a Unix socket, and an answer in text.
+//! What an operator asks of the daemon as a whole: a line to a Unix socket, and an answer in text.
 //!
 //! It has nothing to do with the data path: the main thread serves it, one connection at a time.
 

@@ -48,7 +48,7 @@ pub(crate) fn run(word: &str, args: &Args) -> Result {
     let path = args.path()?;
     let place = path.display();
     let mut stream = UnixStream::connect(&path).context(format!(
-        "no daemon takes commands at {place} (is one running, with listen.control, and is it yours?)"
+        "no daemon takes commands at {place} (does one run, with listen.control, and is it yours?)"
     ))?;
     stream.set_read_timeout(Some(PATIENCE)).context("cannot wait for the daemon")?;
     stream.write_all(format!("{word}\n").as_bytes()).context("the daemon took no command")?;
