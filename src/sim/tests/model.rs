@@ -152,7 +152,7 @@ impl Fault {
         (Self::SafeTooEarly, 25),
         (Self::NothingAgain, 28),
         (Self::SignalTooEarly, 8),
-        (Self::AruRaised, 6),
+        (Self::AruRaised, 39),
         (Self::DoneTooEarly, 74),
         (Self::TokenTwice, 2),
         (Self::NumberStays, 3),
