@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use madrigal::client::{ConnectError, Event, MulticastError, ReceiveError, Service, Session, Wait};
+use madrigal::client::{ConnectError, Event, MulticastError, ReceiveError, Service, Session};
 
 use crate::support::{PATIENCE, Setup, drivers, until};
 use crate::{Carrier, Place, everywhere, next, next_data, waits};
@@ -83,12 +83,19 @@ fn daemon_that_is_killed_is_noticed_at_once_and_met_again() {
             let place = Place { daemon: setup.start(), carrier };
             let (address, options) = (place.address(), place.options().name("alice"));
             let directory = place.daemon.directory();
-            let mut parked = place.connect("parked");
-            let mut spinning = place.connect("spinning");
-            spinning.inbox().set_wait(Wait::Spin);
-            let waiters = [&mut parked, &mut spinning];
+            let mut waiters: Vec<_> = waits()
+                .into_iter()
+                .zip(["parked", "adaptive", "spinning"])
+                .map(|(wait, name)| {
+                    let mut session = place.connect(name);
+                    session.inbox().set_wait(wait);
+                    session
+                })
+                .collect();
             std::thread::scope(|scope| {
-                let ends = waiters.map(|session| scope.spawn(|| session.receive().map(drop)));
+                let wait = |session| Session::receive_timeout(session, PATIENCE).map(|_| ());
+                let ends: Vec<_> =
+                    waiters.iter_mut().map(|session| scope.spawn(move || wait(session))).collect();
                 place.daemon.kill();
                 for end in ends {
                     assert!(matches!(end.join().unwrap(), Err(ReceiveError::Closed)));
