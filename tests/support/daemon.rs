@@ -13,7 +13,7 @@ use std::time::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::PATIENCE;
+use super::{PATIENCE, until};
 
 /// How the daemon talks to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -296,6 +296,12 @@ impl Daemon {
             .unwrap_or_else(|| panic!("{name}: {counters}"));
         let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
         digits.expect("a split has a first part").parse().expect("a count")
+    }
+
+    /// Waits until a counter reads `count`: a core publishes what it has counted at the end of a
+    /// turn, when others may have seen what it did.
+    pub(crate) fn wait_for_count(&self, name: &str, count: u64) {
+        until(&format!("{name} is {count}"), || (self.counter(name) == count).then_some(()));
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
