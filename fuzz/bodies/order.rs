@@ -252,8 +252,8 @@ impl World {
                 header.emit(lags, &missing, envelope, &mut Heap)
             }
             3 => {
-                let parked = script.byte().is_multiple_of(2);
-                Notice { ring, hop, aru, safe, parked }.emit(envelope, &mut Heap)
+                let rest_micros = u32::from(script.byte() % 2) * 1_000;
+                Notice { ring, hop, aru, safe, rest_micros }.emit(envelope, &mut Heap)
             }
             4 => emit_repair_request(ring, &missing, envelope, &mut Heap),
             5 => {

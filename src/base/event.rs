@@ -70,6 +70,8 @@ pub enum Counter {
     PacketsUnsent,
     /// Datagrams dropped: damaged, of another cluster, or of another version.
     PacketsForeign,
+    /// TCP connections for other daemons that were closed: from none, too many, or not silent.
+    LifelinesRefused,
     /// Times another daemon was told what this one's cluster is, as it is of another one.
     IdentitiesSent,
     /// Times another daemon told what its cluster is, another than this one's.
@@ -137,6 +139,7 @@ impl Counter {
         Self::PacketsDropped,
         Self::PacketsUnsent,
         Self::PacketsForeign,
+        Self::LifelinesRefused,
         Self::IdentitiesSent,
         Self::IdentitiesReceived,
         Self::PacketsStale,

@@ -154,6 +154,9 @@ pub const SEGMENTS_MAX: usize = 20;
 /// At 1,400 bytes it is 11 MB, several turns of a 10 Gbit/s link; a map of it fits a datagram.
 pub const RING_WINDOW_PACKETS: usize = 8 * 1024;
 
+/// A token rests for so many microseconds at most: a minute.
+pub const REST_MICROS_MAX: u32 = 60_000_000;
+
 /// Largest datagram between daemons: what IPv4 lets through.
 pub const PEER_DATAGRAM_BYTES_MAX: usize = 65_507;
 

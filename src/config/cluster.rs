@@ -61,6 +61,8 @@ pub struct ClusterDaemon {
 /// Daemons of a cluster may differ in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ring {
+    /// A ring with nothing to do sends its token round so often. Default 500 ms.
+    pub rest_interval: Duration,
     /// Shortest wait for a sign that the token arrived before it is sent again. Default 500 us.
     pub token_repeat: Duration,
     /// A packet may be late by so much before it counts as lost. Default 300 us.
@@ -103,6 +105,7 @@ impl Default for Segment {
 impl Default for Ring {
     fn default() -> Self {
         Self {
+            rest_interval: Duration::from_millis(500),
             token_repeat: Duration::from_micros(500),
             reorder_allowance: Duration::from_micros(300),
             notice_interval: Duration::from_micros(30),

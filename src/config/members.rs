@@ -10,7 +10,7 @@ use super::file::{self, Document, Section};
 use super::host::{Host, Who};
 use crate::base::limits::{
     DAEMON_NAME_BYTES_MAX, DAEMONS_MAX, LISTEN_ADDRESSES_MAX, PEER_DATAGRAM_BYTES_MAX,
-    PEER_DATAGRAM_BYTES_MIN, RING_WINDOW_PACKETS, SEGMENTS_MAX,
+    PEER_DATAGRAM_BYTES_MIN, REST_MICROS_MAX, RING_WINDOW_PACKETS, SEGMENTS_MAX,
 };
 use crate::base::{DaemonId, DaemonName};
 
@@ -246,6 +246,8 @@ fn payload(mtu: usize, cluster: &Cluster) -> usize {
 
 fn ring(mut section: Section<'_, '_>) -> Ring {
     let default = Ring::default();
+    let rest = default.rest_interval.as_millis() as usize;
+    let rest = section.integer("rest_ms", rest, 1..=REST_MICROS_MAX as usize / 1_000);
     let mut micros = |name, default: Duration, range| {
         let default = default.as_micros() as usize;
         Duration::from_micros(section.integer(name, default, range) as u64)
@@ -274,6 +276,7 @@ fn ring(mut section: Section<'_, '_>) -> Ring {
         section.conflict("personal_window_bytes", &why);
     }
     Ring {
+        rest_interval: Duration::from_millis(rest as u64),
         token_repeat,
         reorder_allowance,
         notice_interval,

@@ -96,6 +96,7 @@ fn every_key_has_its_effect() {
         datagram_bytes = 9000
         receive_bytes = 1048576
         [ring]
+        rest_ms = 40
         token_repeat_us = 5000
         reorder_allowance_us = 0
         notice_interval_us = 100
@@ -119,6 +120,7 @@ fn every_key_has_its_effect() {
             datagram_bytes: 9_000,
             receive_bytes: 1 << 20,
             ring: Ring {
+                rest_interval: Duration::from_millis(40),
                 token_repeat: Duration::from_millis(5),
                 reorder_allowance: Duration::ZERO,
                 notice_interval: Duration::from_micros(100),

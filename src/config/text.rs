@@ -88,6 +88,7 @@ fn of_cluster(cluster: &Cluster) -> Vec<(&'static str, String)> {
         ("cluster.failure_timeout_ms", cluster.failure_timeout.as_millis().to_string()),
         ("cluster.datagram_bytes", cluster.datagram_bytes.to_string()),
         ("cluster.receive_bytes", cluster.receive_bytes.to_string()),
+        ("ring.rest_ms", ring.rest_interval.as_millis().to_string()),
         ("ring.token_repeat_us", ring.token_repeat.as_micros().to_string()),
         ("ring.reorder_allowance_us", ring.reorder_allowance.as_micros().to_string()),
         ("ring.notice_interval_us", ring.notice_interval.as_micros().to_string()),

@@ -44,6 +44,7 @@ pub const NAMES: [(Counter, &str); Counter::COUNT] = [
     (Counter::PacketsDropped, "packets_dropped"),
     (Counter::PacketsUnsent, "packets_unsent"),
     (Counter::PacketsForeign, "packets_foreign"),
+    (Counter::LifelinesRefused, "lifelines_refused"),
     (Counter::IdentitiesSent, "identities_sent"),
     (Counter::IdentitiesReceived, "identities_received"),
     (Counter::PacketsStale, "packets_stale"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::limits::{
     DAEMONS_MAX, INCARNATION_MAX, PEER_DATAGRAM_BYTES_MAX, PEER_DATAGRAM_BYTES_MIN,
-    RING_WINDOW_PACKETS, STATE_PART_BYTES, STATE_PART_BYTES_MIN,
+    REST_MICROS_MAX, RING_WINDOW_PACKETS, STATE_PART_BYTES, STATE_PART_BYTES_MIN,
 };
 use crate::base::{DaemonId, DaemonSet, Rank};
 
@@ -33,6 +33,10 @@ pub struct Options {
     /// A daemon that gives no sign for so long has failed: the floor, measured rounds may raise
     /// it. Default 300 ms. Lower finds dead hosts sooner and excludes paused ones sooner.
     pub failure_timeout: Duration,
+    /// A ring with nothing to do sends its token round so often, to show that everybody is there:
+    /// who fails meanwhile is found so much later, unless somebody has something to send. From
+    /// 1 us to a minute. Default 500 ms.
+    pub rest_interval: Duration,
     /// Wait at least so long for a sign that the token arrived before it is sent again. Default
     /// 500 us. Measured rounds may raise it.
     pub token_repeat: Duration,
@@ -65,6 +69,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             failure_timeout: Duration::from_millis(300),
+            rest_interval: Duration::from_millis(500),
             token_repeat: Duration::from_micros(500),
             reorder_allowance: Duration::from_micros(300),
             notice_interval: Duration::from_micros(30),
@@ -97,6 +102,8 @@ impl Setup {
         assert!(datagrams.contains(&options.datagram_bytes));
         assert!((1..=RING_WINDOW_PACKETS).contains(&options.window_packets));
         assert!(!options.failure_timeout.is_zero());
+        let rests = Duration::from_micros(1)..=Duration::from_micros(REST_MICROS_MAX.into());
+        assert!(rests.contains(&options.rest_interval));
         assert!(options.state_part_bytes >= STATE_PART_BYTES_MIN);
         assert!((1..=INCARNATION_MAX).contains(&self.incarnation));
         let index = self.daemons.iter().position(|&daemon| daemon == self.me);

@@ -19,8 +19,10 @@ pub(crate) struct Timing {
     pub(crate) presence: Duration,
     /// Who was not heard for so long is not heard.
     pub(crate) hearing: Duration,
-    /// A resting token goes on a tour so often.
+    /// The token goes round so often though few need it.
     pub(crate) tour: Duration,
+    /// A token that nobody needs goes on a tour so often.
+    pub(crate) rest: Duration,
     /// A token waits for the next message where that is expected for so long, then it shows that
     /// everybody has everything.
     pub(crate) linger: Duration,
@@ -42,8 +44,8 @@ impl Timing {
             spacing: (Duration::from_micros(20) * daemons as u32).min(failure / 24),
             presence: failure / 2,
             hearing: failure * 2,
-            // A process that died while nothing was to be done is found by then.
             tour: failure / 10,
+            rest: options.rest_interval,
             linger: Duration::from_millis(1).min(failure / 40),
             repair: (options.reorder_allowance * 2).min(failure / 12),
             repair_longest: failure / 8,

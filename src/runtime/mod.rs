@@ -10,6 +10,7 @@ mod channels;
 mod control;
 mod doorbell;
 mod idle;
+mod lifeline;
 mod link;
 mod network;
 mod port;

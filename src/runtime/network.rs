@@ -1,8 +1,9 @@
 //! The other daemons: where they are, and how packets come from them and go to them.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use super::lifeline::Lifeline;
 use super::ring_pool::{RingPool, split};
 use super::routes::{Routes, Spot};
 use super::strangers::Strangers;
@@ -50,6 +51,7 @@ pub(super) struct Sockets {
     data: DatagramSocket,
     token: DatagramSocket,
     group: Option<DatagramSocket>,
+    lifeline: Option<Lifeline>,
 }
 
 impl Plan {
@@ -83,6 +85,11 @@ impl Plan {
         Strangers::new(self.identity.clone(), self.rank, own, known)
     }
 
+    /// Addresses of the others.
+    fn known(&self) -> Vec<IpAddr> {
+        self.others.iter().map(|place| place.token.ip()).collect()
+    }
+
     fn routes(&self) -> Routes {
         Routes::new(self.rank, self.spots.clone(), self.group)
     }
@@ -98,7 +105,14 @@ impl Sockets {
         for socket in group.iter().chain([&data, &token]) {
             reserve(socket, plan.receive_bytes);
         }
-        Ok(Self { plan: plan.clone(), data, token, group })
+        let lifeline = Lifeline::open(plan.me.token, plan.known());
+        let lifeline = lifeline.map_err(|error| {
+            tracing::warn!(
+                %error,
+                "cannot watch the next daemon: if it is killed that is noticed late"
+            );
+        });
+        Ok(Self { plan: plan.clone(), data, token, group, lifeline: lifeline.ok() })
     }
 }
 
@@ -123,6 +137,8 @@ pub(super) struct Network {
     /// Where this daemon sends from.
     own: SocketAddr,
     cluster: u64,
+    me: Rank,
+    /// All but this one, by rank.
     daemons: Vec<Known>,
     routes: Routes,
     train: Vec<Slice>,
@@ -131,6 +147,7 @@ pub(super) struct Network {
     /// What came from other segments and is to be sent on in the own one.
     relayed: Vec<Slice>,
     strangers: Strangers<Slice>,
+    lifeline: Option<Lifeline>,
     tally: Tally,
 }
 
@@ -164,7 +181,10 @@ pub(super) enum Arrival<'a> {
 
 impl Network {
     pub(super) fn new(sockets: Sockets, driver: &mut Driver) -> Self {
-        let Sockets { plan, data, token, group } = sockets;
+        let Sockets { plan, data, token, group, lifeline } = sockets;
+        if let Some(lifeline) = &lifeline {
+            lifeline.report_to(driver.bell());
+        }
         if let Some(group) = group {
             // It is the driver's, and is closed with it.
             let _: DatagramKey = driver.attach_datagrams(group);
@@ -174,12 +194,14 @@ impl Network {
             token: driver.attach_datagrams(token),
             own: plan.me.data,
             cluster: plan.identity.hash,
+            me: plan.rank,
             daemons: Vec::new(),
             routes: plan.routes(),
             train: Vec::with_capacity(TRAIN_PACKETS_MAX),
             route: None,
             relayed: Vec::new(),
             strangers: plan.strangers(),
+            lifeline,
             tally: Tally::new(),
         };
         this.set_daemons(&plan);
@@ -196,12 +218,34 @@ impl Network {
         };
         self.strangers.replace(plan.strangers());
         (self.routes, self.cluster) = (plan.routes(), plan.identity.hash);
+        self.me = plan.rank;
         self.daemons = plan.others.iter().map(known).collect();
+        if let Some(lifeline) = &self.lifeline {
+            lifeline.know(plan.known());
+        }
     }
 
     /// What is sent from now on is for these daemons of this ring.
     pub(super) fn follow(&mut self, ring: RingId, members: DaemonSet) {
-        self.routes.follow(ring, members);
+        if self.routes.follow(ring, members)
+            && let Some(lifeline) = &self.lifeline
+        {
+            let next = members.successor(self.me).and_then(|rank| self.daemon(rank));
+            lifeline.watch(next.map(|next| (next.id, next.place[1])));
+        }
+    }
+
+    /// Another daemon, by its rank.
+    fn daemon(&self, rank: Rank) -> Option<&Known> {
+        let before = usize::from(rank > self.me);
+        (rank != self.me).then(|| self.daemons.get(rank.index() - before))?
+    }
+
+    /// A daemon whose process has ended.
+    pub(super) fn poll_ended(&mut self) -> Option<DaemonId> {
+        let lifeline = self.lifeline.as_ref()?;
+        self.tally.add(Counter::LifelinesRefused, lifeline.take_strangers());
+        lifeline.poll_ended()
     }
 
     pub(super) fn tallies(&self) -> [&Tally; 2] {

@@ -53,6 +53,7 @@ pub(super) fn setup(cluster: &Cluster, me: DaemonName, pool_bytes_max: usize) ->
         seed: RandomState::new().hash_one(()),
         options: Options {
             failure_timeout: cluster.failure_timeout,
+            rest_interval: ring.rest_interval,
             token_repeat: ring.token_repeat,
             reorder_allowance: ring.reorder_allowance,
             notice_interval: ring.notice_interval,
@@ -156,6 +157,9 @@ impl RingCore {
     /// the last call.
     pub(super) fn begin_turn(&mut self, now: Instant) {
         (self.heard_until, self.now) = (self.now, now);
+        while let Some(daemon) = self.network.as_mut().and_then(Network::poll_ended) {
+            self.protocol.handle_unreachable(now, daemon, &mut self.pool);
+        }
     }
 
     pub(super) fn submit(&mut self, id: SessionId, submission: Submission<Slice>) -> Answer {

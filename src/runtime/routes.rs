@@ -48,11 +48,13 @@ impl Routes {
         this
     }
 
-    /// Goes over to another ring, if it is one.
-    pub(super) fn follow(&mut self, ring: RingId, members: DaemonSet) {
-        if self.ring.as_ref().is_none_or(|(current, _)| *current != ring) {
+    /// Goes over to another ring. `false`: it is the same.
+    pub(super) fn follow(&mut self, ring: RingId, members: DaemonSet) -> bool {
+        let is_new = self.ring.as_ref().is_none_or(|(current, _)| *current != ring);
+        if is_new {
             self.ring = Some((ring, self.ways(members)));
         }
+        is_new
     }
 
     /// Whom packets to all go to.
@@ -202,7 +204,7 @@ mod tests {
             for bits in 1..1_u128 << 6 {
                 let members = DaemonSet::from_bits(bits);
                 let mut all: Vec<Routes> = (0..6).map(|me| routes(me, group)).collect();
-                all.iter_mut().for_each(|routes| routes.follow(ring(1), members));
+                all.iter_mut().for_each(|routes| assert!(routes.follow(ring(1), members)));
                 for sender in members.iter() {
                     let mut copies = [0; 6];
                     let mut get = |near: Rank, destinations: &[Destination]| {

@@ -97,6 +97,8 @@ pub struct Setup {
 pub struct Tuning {
     /// After how long without a token a daemon is taken for failed.
     pub failure_timeout: Duration,
+    /// How often a token that nobody needs goes round.
+    pub rest_interval: Duration,
     /// Packets that may be unacknowledged in the ring.
     pub window_packets: u32,
     /// Bytes of the largest datagram.

@@ -38,6 +38,7 @@ pub(super) fn options(setup: &Setup) -> options::Options {
     let datagram_bytes = tuning.datagram_bytes.max(PEER_DATAGRAM_BYTES_MIN);
     options::Options {
         failure_timeout: tuning.failure_timeout,
+        rest_interval: tuning.rest_interval,
         token_repeat: (tuning.failure_timeout / 20).max(Duration::from_micros(300)),
         datagram_bytes,
         // Daemons need not have the same: a ring goes by the least.

@@ -95,8 +95,10 @@ impl Plan {
             7 | 8 => rng.within(6..9) as usize,
             _ => rng.within(9..13) as usize,
         });
+        let failure_timeout = Duration::from_millis(rng.within(5..60));
         let tuning = Tuning {
-            failure_timeout: Duration::from_millis(rng.within(5..60)),
+            failure_timeout,
+            rest_interval: failure_timeout * rng.within(1..20) as u32 / 10,
             window_packets: *rng.pick(&[2, 5, 20, 200]),
             datagram_bytes: *rng.pick(&[600, 1_432, 8_900]),
             first_incarnation: if rng.chance(100) { INCARNATIONS_END - 1_000 } else { 1 },

@@ -132,6 +132,7 @@ fn tuning() -> Tuning {
     let failure_timeout = Duration::from_millis(20);
     Tuning {
         failure_timeout,
+        rest_interval: failure_timeout / 10,
         window_packets: 20,
         datagram_bytes: 1_432,
         state_part_bytes: 150,

@@ -11,7 +11,9 @@ use super::list::List;
 use super::packet::{Packet, parse};
 use super::token::{Notice, Ranges, SeqRange, TokenHeader, TokenRequest, emit_repair_request};
 use crate::base::buffer::{Heap, HeapBuffer};
-use crate::base::limits::{DAEMONS_MAX, INCARNATION_MAX, PEER_DATAGRAM_BYTES_MIN, RING_NUMBER_MAX};
+use crate::base::limits::{
+    DAEMONS_MAX, INCARNATION_MAX, PEER_DATAGRAM_BYTES_MIN, REST_MICROS_MAX, RING_NUMBER_MAX,
+};
 use crate::base::{DaemonId, DaemonSet, Rank, RingId, Seq, Service};
 
 const CLUSTER: u64 = 0x1234_5678_9abc_def0;
@@ -91,9 +93,10 @@ proptest! {
 
     #[test]
     fn requests_and_notices_come_back(
-        ring in ring(), hop: u64, aru in seq(), safe in seq(), parked: bool, missing in ranges(),
+        ring in ring(), hop: u64, aru in seq(), safe in seq(),
+        rest_micros in 0..=REST_MICROS_MAX, missing in ranges(),
     ) {
-        let notice = Notice { ring, hop, aru, safe, parked };
+        let notice = Notice { ring, hop, aru, safe, rest_micros };
         read(notice.emit(envelope(), &mut Heap), |read| assert_eq!(read, Packet::Notice(notice)));
         let request = TokenRequest { ring };
         read(request.emit(envelope(), &mut Heap), |read| {

@@ -1,6 +1,8 @@
 //! The token, and what is said about it and about missing packets outside of it.
 
-use crate::base::limits::{DAEMONS_MAX, PEER_DATAGRAM_BYTES_MIN, REPAIR_RANGES_MAX};
+use crate::base::limits::{
+    DAEMONS_MAX, PEER_DATAGRAM_BYTES_MIN, REPAIR_RANGES_MAX, REST_MICROS_MAX,
+};
 use crate::base::{Rank, RingId, Seq, Store};
 
 use super::codec::{Reader, Writer};
@@ -185,28 +187,29 @@ pub struct Notice {
     pub aru: Seq,
     /// All packets up to here have reached everybody, as it knows.
     pub safe: Seq,
-    /// Whether the token rests with it.
-    pub parked: bool,
+    /// The token rests with it, and goes on a tour after so many microseconds at the latest; 0: it
+    /// does not rest there. At most [`REST_MICROS_MAX`].
+    pub rest_micros: u32,
 }
 
 impl Notice {
     pub(super) fn parse(body: &[u8]) -> Option<Self> {
         let mut from = Reader::new(body);
         let (ring, hop) = (from.ring()?, from.u64()?);
-        let (aru, safe, parked) = (from.seq()?, from.seq()?, from.flag()?);
+        let (aru, safe, rest_micros) = (from.seq()?, from.seq()?, from.u32()?);
         from.end()?;
-        Some(Self { ring, hop, aru, safe, parked })
+        (rest_micros <= REST_MICROS_MAX).then_some(Self { ring, hop, aru, safe, rest_micros })
     }
 
     /// Stores the packet; `None` when the store is exhausted.
     pub fn emit<S: Store>(&self, envelope: Envelope, store: &mut S) -> Option<S::Buffer> {
-        envelope.seal(store, PacketKind::Notice, 12 + 3 * 8 + 1, |body| {
+        envelope.seal(store, PacketKind::Notice, 12 + 3 * 8 + 4, |body| {
             let mut to = Writer::new(body);
             to.ring(self.ring);
             to.u64(self.hop);
             to.seq(self.aru);
             to.seq(self.safe);
-            to.flag(self.parked);
+            to.u32(self.rest_micros);
             to.end();
         })
     }

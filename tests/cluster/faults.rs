@@ -1,5 +1,6 @@
 //! Daemons and links that fail and come back.
 
+use std::io::Write;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
@@ -44,6 +45,28 @@ fn killed_daemon_is_left_out_and_comes_back() {
             lab.run(&["start", victim]);
             crew.wait_for_all(lab);
             crew.wait_for_messages(&HOSTS, 50);
+        }
+        crew.judge(lab);
+    });
+}
+
+/// No packet that is sent meanwhile says so, and no timeout is over.
+#[test]
+fn killed_process_is_noticed_though_nobody_has_anything_to_do() {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    file.write_all(b"[ring]\nrest_ms = 60000\n").expect("it is written");
+    let path = file.path().to_str().expect("a path of letters");
+    let at_rest =
+        |plan: Plan| plan.option("--cluster", "failure_timeout_ms = 60000").option("--with", path);
+    with(3, at_rest, |lab| {
+        let crew = Crew::new(lab, 1, Manner::USUAL);
+        crew.wait_for_all(lab);
+        for victim in ["d2", "d3", "d1"] {
+            lab.run(&["kill", victim]);
+            let others: Vec<&str> = HOSTS.into_iter().filter(|host| *host != victim).collect();
+            crew.wait_for_parts(&[&others]);
+            lab.run(&["start", victim]);
+            crew.wait_for_all(lab);
         }
         crew.judge(lab);
     });

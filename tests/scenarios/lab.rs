@@ -33,6 +33,7 @@ pub(crate) fn cases(few: u64, all: u64) -> u64 {
 pub(crate) fn tuning(failure_timeout: Duration) -> Tuning {
     Tuning {
         failure_timeout,
+        rest_interval: failure_timeout / 10,
         window_packets: 50,
         datagram_bytes: 1_432,
         state_part_bytes: 150,

@@ -43,6 +43,8 @@ pub(crate) struct Gather<B> {
     began: Instant,
     /// Whom it waits for, as they were there a moment ago.
     expected: DaemonSet,
+    /// Until then nothing was to be heard from the daemons of the old ring: it rested.
+    excused_until: Instant,
     /// Joins of this gathering, by rank.
     joins: Vec<Option<Heard>>,
     /// Joins came in since then that were not looked at.
@@ -62,12 +64,19 @@ pub(crate) struct Gather<B> {
 }
 
 impl<B: Buffer> Gather<B> {
-    pub(crate) fn new(old: Ring<B>, expected: DaemonSet, cx: &Context<B>, now: Instant) -> Self {
+    pub(crate) fn new(
+        old: Ring<B>,
+        expected: DaemonSet,
+        excused_until: Instant,
+        cx: &Context<B>,
+        now: Instant,
+    ) -> Self {
         let me = DaemonSet::only(cx.me);
         Self {
             old,
             began: now,
             expected: expected.without(me),
+            excused_until,
             joins: vec![None; cx.daemons.len()],
             unseen_since: None,
             joined: me,
@@ -228,7 +237,9 @@ impl<B: Buffer> Gather<B> {
             Some(_) if self.is_mutual(cx.me, rank) => None,
             Some(known) => Some(known.first_at + failure / 2),
             None if self.expected.contains(rank) => {
-                cx.links.heard_at(rank).map(|heard_at| heard_at + failure)
+                let excused_until =
+                    if self.old.set.contains(rank) { self.excused_until } else { Instant::ZERO };
+                cx.links.heard_at(rank).map(|heard_at| heard_at.max(excused_until) + failure)
             }
             None => None,
         };

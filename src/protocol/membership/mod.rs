@@ -75,7 +75,7 @@ impl<B: Buffer> State<B> {
         if others.is_empty() {
             return Self::Operational(Operational::new(ring, List::default(), scope.cx, scope.now));
         }
-        let gather = Gather::new(ring, others, scope.cx, scope.now);
+        let gather = Gather::new(ring, others, Instant::ZERO, scope.cx, scope.now);
         begin_gather(&gather, GatherReason::Start, scope.cx);
         Self::Gather(gather)
     }
@@ -373,17 +373,19 @@ impl<B: Buffer> State<B> {
         reason: GatherReason,
         scope: &mut Scope<'_, S>,
     ) -> Self {
-        let (old, expected) = match self {
+        let never = Instant::ZERO;
+        let (old, expected, excused_until) = match self {
             Self::Operational(s) => {
                 let expected = s.expected(scope.cx, scope.now);
-                (s.rotation.ring, expected)
+                let excused_until = s.rotation.excused_until(scope.cx, scope.now);
+                (s.rotation.ring, expected, excused_until)
             }
-            Self::Gather(s) => (s.old, DaemonSet::EMPTY),
-            Self::Commit(s) => (s.old, s.attempt.members()),
-            Self::Recovery(s) => (s.old, s.attempt.members()),
+            Self::Gather(s) => (s.old, DaemonSet::EMPTY, never),
+            Self::Commit(s) => (s.old, s.attempt.members(), never),
+            Self::Recovery(s) => (s.old, s.attempt.members(), never),
             Self::Stopped => return Self::Stopped,
         };
-        let gather = Gather::new(old, expected, scope.cx, scope.now);
+        let gather = Gather::new(old, expected, excused_until, scope.cx, scope.now);
         begin_gather(&gather, reason, scope.cx);
         Self::Gather(gather)
     }

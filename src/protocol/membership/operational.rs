@@ -83,8 +83,11 @@ impl<B: Buffer> Operational<B> {
         Next::Stay
     }
 
+    /// Whether to gather with a daemon outside. Not before all others are at work in this ring:
+    /// they would come from the one before it, each on its own.
     fn could_merge(&self, foreign: Rank, cx: &Context<B>, now: Instant) -> bool {
-        could_merge(&cx.links, cx.me, self.ring().set, foreign, now, cx.timing.failure)
+        self.rotation.is_under_way()
+            && could_merge(&cx.links, cx.me, self.ring().set, foreign, now, cx.timing.failure)
     }
 
     fn gather_with(&mut self, foreign: Rank, cx: &Context<B>) -> Next {
@@ -114,10 +117,15 @@ impl<B: Buffer> Operational<B> {
     }
 
     fn show_at(&self, cx: &Context<B>) -> Option<Instant> {
-        if cx.daemons.len() == 1 {
+        if !self.rotation.is_under_way() {
             return None;
         }
-        let wait = if self.is_asked { cx.timing.spacing } else { cx.timing.presence };
+        let wait = match self.is_asked {
+            true => cx.timing.spacing,
+            // There is nobody else to be found.
+            false if self.ring().set == cx.links.others().with(cx.me) => return None,
+            false => cx.timing.presence,
+        };
         Some(self.shown_at.map_or(Instant::ZERO, |shown_at| shown_at + wait))
     }
 
@@ -125,8 +133,8 @@ impl<B: Buffer> Operational<B> {
     /// one that gives no sign may be with a process that is no more. Where nothing listens, the
     /// answer to a datagram says so.
     fn probe_at(&self, cx: &Context<B>) -> Option<Instant> {
-        let silent_since = self.rotation.silent_since()?;
-        Some(silent_since.max(self.probed_at) + cx.timing.tour * 5 / 4)
+        let (silent_since, expected) = self.rotation.silent_since(cx)?;
+        Some(silent_since.max(self.probed_at) + expected * 5 / 4)
     }
 
     pub(crate) fn deadline(&self, cx: &Context<B>) -> Option<Instant> {
@@ -147,6 +155,7 @@ impl<B: Buffer> Operational<B> {
             self.probed_at = scope.now;
             let next = self.ring().set.successor(scope.cx.me);
             self.show(next, scope);
+            self.rotation.seek(scope);
         }
         if self.show_at(scope.cx).is_some_and(|at| at <= scope.now) {
             self.shown_at = Some(scope.now);

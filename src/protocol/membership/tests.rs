@@ -126,7 +126,8 @@ impl Daemon {
 
     fn in_state(state: &str) -> Self {
         let mut daemon = match state {
-            "operational" => Self::operational(),
+            "installed" => Self::operational(),
+            "resting" => Self::resting(),
             "gather" => Self::gathering(),
             "commit" => Self::committing(),
             "recovery" => Self::recovering(),
@@ -232,7 +233,7 @@ impl Daemon {
             "token request" => TokenRequest { ring }.emit(from(1), &mut Heap).unwrap(),
             "notice" => {
                 let (aru, safe) = (Seq::ZERO, Seq::ZERO);
-                let notice = Notice { ring, hop: 2, aru, safe, parked: false };
+                let notice = Notice { ring, hop: 2, aru, safe, rest_micros: 0 };
                 notice.emit(from(1), &mut Heap).unwrap()
             }
             "repair request" => self.repair_request(ring),
@@ -277,7 +278,8 @@ impl Daemon {
     }
 }
 
-const STATES: [&str; 5] = ["operational", "gather", "commit", "recovery", "stopped"];
+/// Operational before and behind the first round of the token, and the other four.
+const STATES: [&str; 6] = ["installed", "resting", "gather", "commit", "recovery", "stopped"];
 
 const INPUTS: [&str; 21] = [
     "data of the ring",
@@ -306,12 +308,13 @@ const INPUTS: [&str; 21] = [
 /// What the state does: stays (`.`), drops the packet as stale (`-`), or goes to another.
 fn reaction(state: &str, input: &str) -> String {
     let mut daemon = Daemon::in_state(state);
+    let before = daemon.order.state_name();
     let stale = daemon.order.tally().get(Counter::PacketsStale);
     daemon.input(input);
     let tally = daemon.order.tally();
     assert_eq!(tally.get(Counter::PacketsForeign), 0, "{input}");
     match daemon.order.state_name() {
-        next if next != state => next.to_owned(),
+        next if next != before => next.to_owned(),
         _ if tally.get(Counter::PacketsStale) > stale => "-".to_owned(),
         _ => ".".to_owned(),
     }

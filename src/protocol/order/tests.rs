@@ -11,6 +11,7 @@ use crate::base::buffer::{Heap, HeapBuffer};
 use crate::base::{Counter, DaemonId, Instant, Service, Store};
 use crate::wire::header::PacketKind;
 
+mod idle;
 mod loss;
 
 /// Time on the wire.
@@ -339,18 +340,6 @@ fn who_knows_first_that_a_message_is_safe_still_says_that_it_has_it() {
     assert_eq!(net.delivered[2].len(), 1, "it knows that the message is safe");
     net.run(TRIP + Duration::from_micros(1));
     assert_eq!((net.delivered[0].len(), net.delivered[1].len()), (1, 1));
-}
-
-#[test]
-fn idle_costs_little() {
-    let mut net = Net::resting(5);
-    net.run(Duration::from_secs(10));
-    let tokens = net.sent.iter().filter(|(_, sent)| sent.channel == Channel::Token).count();
-    // A tour of the five each 15 ms, and everybody's presence each 150 ms.
-    assert!(tokens <= 10 * 67 * 5 + 5, "{tokens} tokens");
-    assert!(net.sent.len() - tokens <= 10 * 67 + 5 * 10 * 7 + 10, "{} packets", net.sent.len());
-    assert_eq!(net.count(Counter::TokensRepeated), 0);
-    assert_eq!(net.count(Counter::PacketsStale), 0);
 }
 
 #[test]

@@ -21,19 +21,44 @@ const LINGER_SHARE: u64 = 8;
 /// Where the token rests, and who would like to have it.
 #[derive(Debug, Default)]
 pub(crate) struct Rest {
-    /// It rests here, until then at most.
-    here: Option<(TokenHeader, Instant)>,
+    /// It rests here.
+    here: Option<Here>,
     /// It rests with another daemon.
     there: Option<Rank>,
+    /// For so long at most, as that daemon said.
+    there_for: Option<Duration>,
     /// Who asked for it since it was here.
     wanted_by: DaemonSet,
     /// Who had something to send since this daemon had.
     senders: DaemonSet,
-    /// When to ask for it, and how long to wait before asking again.
-    ask_at: Option<(Instant, Duration)>,
+    /// This daemon needs it.
+    need: Option<Need>,
+}
+
+/// The token rests here.
+#[derive(Clone, Copy, Debug)]
+struct Here {
+    token: TokenHeader,
+    until: Instant,
+    /// How long it might.
+    rest: Duration,
+}
+
+/// The token is needed, and is not here.
+#[derive(Clone, Copy, Debug)]
+struct Need {
+    /// When to ask for it.
+    ask_at: Instant,
+    /// How long to wait before asking again.
+    wait: Duration,
 }
 
 impl Rest {
+    /// For how long it might rest from when it came to rest here; zero where it does not.
+    pub(super) fn duration(&self) -> Duration {
+        self.here.map_or(Duration::ZERO, |here| here.rest)
+    }
+
     /// Whether the token rests here.
     pub(crate) fn is_here(&self) -> bool {
         self.here.is_some()
@@ -46,7 +71,7 @@ impl Rest {
 
     /// The last place that was given away, while it rests here.
     pub(super) fn seq(&self) -> Option<Seq> {
-        self.here.map(|(token, _)| token.seq)
+        self.here.map(|here| here.token.seq)
     }
 
     /// Whether it rests with another daemon, and with which.
@@ -56,7 +81,26 @@ impl Rest {
 
     /// It is to be had there: it rests, or that daemon passed it to this one.
     pub(super) fn rests_at(&mut self, rank: Rank) {
-        self.there = Some(rank);
+        (self.there, self.there_for) = (Some(rank), None);
+    }
+
+    /// It rests there, for so long at most.
+    pub(super) fn rests_at_for(&mut self, rank: Rank, rest: Duration) {
+        (self.there, self.there_for) = (Some(rank), Some(rest));
+    }
+
+    /// How long there may be no sign of it, because it rests.
+    pub(super) fn silence(&self, tour: Duration) -> Duration {
+        match (self.there, self.there_for) {
+            (Some(_), Some(rest)) => rest,
+            (Some(_), None) => tour,
+            (None, _) => Duration::ZERO,
+        }
+    }
+
+    /// Whoever has it is asked for it, and answers at once.
+    fn end_silence(&mut self, rest: Duration) {
+        self.there_for = self.there_for.map(|known| known.min(rest));
     }
 
     /// Another daemon had something to send.
@@ -71,12 +115,13 @@ impl Rest {
 
     /// There was a sign that it moves.
     pub(super) fn moved(&mut self) {
-        self.there = None;
+        (self.there, self.there_for) = (None, None);
     }
 
     /// It is here.
     pub(super) fn visited(&mut self) {
-        (self.there, self.ask_at) = (None, None);
+        self.moved();
+        self.need = None;
     }
 
     /// It goes on from here, and so comes by all who asked.
@@ -85,7 +130,7 @@ impl Rest {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        earlier(self.here.map(|(_, until)| until), self.ask_at.map(|(at, _)| at))
+        earlier(self.here.map(|here| here.until), self.need.map(|need| need.ask_at))
     }
 }
 
@@ -101,7 +146,8 @@ impl<B: Buffer> Rotation<B> {
             return self.grant(token, scope);
         }
         scope.cx.out.count(Counter::TokensParked);
-        self.rest.here = Some((token, scope.now + scope.cx.timing.tour));
+        let rest = scope.cx.timing.rest;
+        self.rest.here = Some(Here { token, until: scope.now + rest, rest });
         // All others learn that it is safe with us, and that everybody has everything.
         self.tell_all(scope);
     }
@@ -140,7 +186,8 @@ impl<B: Buffer> Rotation<B> {
         (token.flow, token.repeated) = (0, 0);
         if user == scope.cx.me {
             let until = scope.now + scope.cx.timing.linger;
-            self.rest.here = Some((token, until.min(self.round_at + scope.cx.timing.tour)));
+            let rest = scope.cx.timing.tour;
+            self.rest.here = Some(Here { token, until: until.min(self.round_at + rest), rest });
             return;
         }
         scope.cx.out.count(Counter::TokensHanded);
@@ -159,8 +206,9 @@ impl<B: Buffer> Rotation<B> {
             // It was on its way there, and got lost.
             return self.repeat(scope);
         }
+        self.rest.end_silence(scope.now.since(self.sign_at));
         self.rest.wanted_by.insert(from);
-        if let Some((_, until)) = &mut self.rest.here {
+        if let Some(Here { until, .. }) = &mut self.rest.here {
             // Requests come together, as all who wait learn together where it rests.
             *until = scope.now;
         }
@@ -180,12 +228,12 @@ impl<B: Buffer> Rotation<B> {
 
     /// A message waits that was just submitted.
     pub(crate) fn on_submit<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
-        if let Some((_, until)) = &mut self.rest.here {
+        if let Some(Here { until, .. }) = &mut self.rest.here {
             // Messages come together, and leave in the same packets.
             *until = scope.now;
             return;
         }
-        if self.rest.ask_at.is_some() {
+        if self.rest.need.is_some() {
             return;
         }
         if self.rest.there.is_some() {
@@ -193,29 +241,44 @@ impl<B: Buffer> Rotation<B> {
         } else {
             // It goes round and should be here soon.
             let wait = self.patience(scope.cx);
-            self.rest.ask_at = Some((scope.now + wait, wait));
+            self.rest.need = Some(Need { ask_at: scope.now + wait, wait });
         }
     }
 
     /// Asks for the token if it is needed.
     pub(super) fn ask<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
         if scope.cx.backlog.is_empty() || self.rest.is_here() {
-            self.rest.ask_at = None;
+            self.rest.need = None;
             return;
         }
-        let wait = self.rest.ask_at.map_or(self.patience(scope.cx), |(_, wait)| wait * 2);
+        let wait = self.rest.need.map_or(self.patience(scope.cx), |need| need.wait * 2);
         let wait = wait.min(scope.cx.timing.failure / 8);
-        self.rest.ask_at = Some((scope.now + wait, wait));
+        // Where that brings nothing, all others should know that it is asked for.
+        let to = self.rest.there.filter(|_| self.rest.need.is_none());
+        self.rest.need = Some(Need { ask_at: scope.now + wait, wait });
+        self.rest.end_silence(scope.now.since(self.sign_at));
+        self.request_from(to, scope);
+    }
+
+    /// Asks all for the token, as there is no sign of it: it may rest, and the word of it got lost.
+    pub(crate) fn seek<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
+        self.request_from(None, scope);
+    }
+
+    fn request_from<S: Store<Buffer = B>>(&self, to: Option<Rank>, scope: &mut Scope<'_, S>) {
         let request = TokenRequest { ring: self.ring.id };
         let packet = request.emit(scope.cx.envelope, scope.store);
-        scope.cx.send(self.rest.there, packet);
+        scope.cx.send(to, packet);
     }
 
     pub(super) fn on_rest_timeout<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
-        if is_due(scope.now, self.rest.here.map(|(_, until)| until))
-            && let Some((mut token, _)) = self.rest.here.take()
+        if is_due(scope.now, self.rest.here.map(|here| here.until))
+            && let Some(Here { mut token, rest, .. }) = self.rest.here.take()
         {
             if !scope.cx.backlog.is_empty() {
+                if rest > scope.cx.timing.tour {
+                    self.woke(scope.now);
+                }
                 return self.visit(token, scope);
             }
             if !self.rest.wanted_by.is_empty() {
@@ -227,7 +290,7 @@ impl<B: Buffer> Rotation<B> {
             }
             self.pass_on(token, scope);
         }
-        if is_due(scope.now, self.rest.ask_at.map(|(at, _)| at)) {
+        if is_due(scope.now, self.rest.need.map(|need| need.ask_at)) {
             self.ask(scope);
         }
     }

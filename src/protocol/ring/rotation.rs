@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::base::limits::REST_MICROS_MAX;
 use crate::base::{Buffer, Counter, Instant, Rank, Seq, Store};
 use crate::wire::data::{Data, DataHeader};
 use crate::wire::token::{Notice, Ranges, Token, TokenHeader, emit_repair_request};
@@ -55,7 +56,7 @@ pub(crate) struct Rotation<B> {
     /// When this daemon last passed it on in the rotation.
     pub(super) round_at: Instant,
     /// When there was the last sign that the token moves.
-    sign_at: Instant,
+    pub(super) sign_at: Instant,
     round: RoundTime,
     /// The aru that all others were told last.
     pub(super) announced: Seq,
@@ -135,7 +136,7 @@ impl<B: Buffer> Rotation<B> {
         if let Some(passed_at) = self.passed_at.take() {
             self.round.record(scope.now.since(passed_at));
         }
-        self.on_sign(header.hop, scope.now);
+        self.on_sign(header.hop, false, scope);
         self.learn(token);
         self.visit(header, scope);
     }
@@ -170,7 +171,8 @@ impl<B: Buffer> Rotation<B> {
         } else {
             Counter::PacketsDuplicate
         });
-        self.on_sign(header.hop, scope.now);
+        // Whoever gave it a place has the token, perhaps still from the same visit.
+        self.on_sign(header.hop, is_new, scope);
         if is_new {
             self.rest.sent_by(from);
         }
@@ -211,27 +213,39 @@ impl<B: Buffer> Rotation<B> {
         notice: &Notice,
         scope: &mut Scope<'_, S>,
     ) {
-        self.on_sign(notice.hop, scope.now);
+        self.on_sign(notice.hop, notice.rest_micros > 0, scope);
         self.ring.learn_aru(from, notice.aru);
         self.ring.learn_safe(notice.safe);
-        if notice.parked && notice.hop >= self.last_hop && !self.rest.is_here() {
+        let rest = Duration::from_micros(notice.rest_micros.into());
+        if !rest.is_zero() && notice.hop >= self.last_hop && !self.rest.is_here() {
             self.passed_at = None;
-            self.rest.rests_at(from);
+            self.rest.rests_at_for(from, rest);
             self.ask(scope);
         }
         self.settle(scope);
     }
 
-    /// Any packet of the ring shows which hop its sender knew.
-    fn on_sign(&mut self, hop: u64, now: Instant) {
+    /// Any packet of the ring shows which hop its sender knew. `by_holder`: that it had the token.
+    fn on_sign<S: Store<Buffer = B>>(&mut self, hop: u64, by_holder: bool, scope: &Scope<'_, S>) {
+        if hop > self.last_hop || by_holder && hop == self.last_hop {
+            if scope.now.since(self.sign_at) > scope.cx.timing.tour * 2 {
+                self.woke(scope.now);
+            }
+            self.sign_at = scope.now;
+        }
         if hop > self.last_hop {
             self.last_hop = hop;
-            self.sign_at = now;
             self.rest.moved();
         }
         if self.passed.as_ref().is_some_and(|passed| hop >= passed.token.hop) {
             self.passed = None;
         }
+    }
+
+    /// The token had come to rest, as it does when everybody is known to be there, and is of use
+    /// again: it need not go round for a while.
+    pub(super) fn woke(&mut self, now: Instant) {
+        self.round_at = now;
     }
 
     /// Passes the token on in the rotation.
@@ -302,13 +316,29 @@ impl<B: Buffer> Rotation<B> {
         }
         let floor = cx.timing.failure;
         let failure = (self.round.bound() * ROUNDS_MAX).clamp(floor, floor * FAILURE_FACTOR_MAX);
-        let resting = if self.rest.place().is_some() { cx.timing.tour } else { Duration::ZERO };
-        Some(self.sign_at + failure + resting)
+        Some(self.sign_at + self.rest.silence(cx.timing.tour) + failure)
     }
 
-    /// Since when there is no sign of the token. None while it rests here.
-    pub(crate) fn silent_since(&self) -> Option<Instant> {
-        (!self.ring.is_alone() && !self.rest.is_here()).then_some(self.sign_at)
+    /// Since when there is no sign of the token, and how soon there was to be one. None while it
+    /// rests here.
+    pub(crate) fn silent_since(&self, cx: &Context<B>) -> Option<(Instant, Duration)> {
+        let expected = self.rest.silence(cx.timing.tour).max(cx.timing.tour);
+        (!self.ring.is_alone() && !self.rest.is_here()).then_some((self.sign_at, expected))
+    }
+
+    /// Whether all daemons of the ring have had the token, and so are all at work in it.
+    pub(crate) fn is_under_way(&self) -> bool {
+        let hop = self.last_hop.max(self.visit_hop);
+        self.ring.is_alone() || hop > self.ring.set.len() as u64
+    }
+
+    /// Until when nothing was to be heard from the others: they did what they had to do for the
+    /// token to come so far, and since then it rests.
+    pub(crate) fn excused_until(&self, cx: &Context<B>, now: Instant) -> Instant {
+        match self.rest.is_here() {
+            true => now,
+            false => now.min(self.sign_at + self.rest.silence(cx.timing.tour)),
+        }
     }
 
     /// Whether the token is lost.
@@ -395,7 +425,7 @@ impl<B: Buffer> Rotation<B> {
             hop: self.last_hop.max(self.visit_hop),
             aru: self.ring.window.aru(),
             safe: self.ring.safe(),
-            parked: self.rest.is_here(),
+            rest_micros: u32::try_from(self.rest.duration().as_micros()).unwrap_or(REST_MICROS_MAX),
         }
     }
 
