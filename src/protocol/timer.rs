@@ -11,7 +11,7 @@ use super::options::Options;
 pub(crate) struct Timing {
     /// No sign for so long: failed.
     pub(crate) failure: Duration,
-    /// Joins, exchanges and dones are repeated so often.
+    /// Joins, exchanges and dones are repeated so often; joins sooner at first.
     pub(crate) repeat: Duration,
     /// Two joins of one daemon are at least so far apart, so that a crowd does not shout.
     pub(crate) spacing: Duration,

@@ -18,6 +18,10 @@ use super::super::timer::earlier;
 use super::Next;
 use super::commit::Info;
 
+/// What is said is repeated sooner by so much at first: it may have got lost, or gone to a process
+/// that the kernel was about to take apart.
+const REPEAT_SHARE: u32 = 8;
+
 /// After so many failure timeouts nobody is waited for any more.
 const WAIT_FACTOR: u32 = 2;
 
@@ -57,6 +61,8 @@ pub(crate) struct Gather<B> {
     /// What was said last is out of date.
     has_news: bool,
     said_at: Option<Instant>,
+    /// When there is no news it is said again after so long.
+    repeat: Duration,
     /// When somebody need not be waited for any longer.
     waits_until: Option<Instant>,
     /// Exchanges that overtook their commit, by rank.
@@ -85,6 +91,7 @@ impl<B: Buffer> Gather<B> {
             settled: false,
             has_news: true,
             said_at: None,
+            repeat: cx.timing.repeat / REPEAT_SHARE,
             waits_until: None,
             early: vec![None; cx.daemons.len()],
         }
@@ -141,7 +148,7 @@ impl<B: Buffer> Gather<B> {
     pub(crate) fn deadline(&self, cx: &Context<B>) -> Option<Instant> {
         let Some(said_at) = self.said_at else { return Some(self.began) };
         let timing = &cx.timing;
-        let wait = if self.has_news { timing.spacing } else { timing.repeat };
+        let wait = if self.has_news { timing.spacing } else { self.repeat.max(timing.spacing) };
         earlier(earlier(Some(said_at + wait), self.waits_until), self.unseen_since)
     }
 
@@ -296,6 +303,9 @@ impl<B: Buffer> Gather<B> {
             return;
         }
         self.said_at = Some(scope.now);
+        if !self.has_news {
+            self.repeat = (self.repeat * 2).min(scope.cx.timing.repeat);
+        }
         self.has_news = false;
         let contact = scope.cx.contact(&self.old, self.heard);
         let (joined, proposal, settled) = (self.joined, self.proposal, self.settled);
