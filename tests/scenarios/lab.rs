@@ -67,13 +67,15 @@ impl<C: Core> Lab<C> {
         lab
     }
 
-    /// Waits until the daemons on `hosts` are in one ring of their own.
-    pub(crate) fn forms(&mut self, hosts: Vec<usize>) {
+    /// Waits until the daemons on `hosts` are in one ring of their own; for how long.
+    pub(crate) fn forms(&mut self, hosts: Vec<usize>) -> Duration {
+        let start = self.cluster.now();
         let bound = FAILURE_TIMEOUT * 50;
         let formed =
             self.cluster.run_while(millis(1), bound, |cluster| in_one_ring(cluster, &hosts));
         let states: Vec<_> = hosts.iter().map(|host| self.cluster.state(*host)).collect();
         assert!(formed, "{hosts:?} do not form a ring: {states:?}");
+        self.cluster.now().since(start)
     }
 
     pub(crate) fn ring(&self, host: usize) -> RingId {

@@ -414,6 +414,22 @@ fn q_and_r_lose_p_and_meet_s_and_t() {
 }
 
 #[test]
+fn parts_are_one_ring_when_either_shows_itself_for_the_first_time() {
+    let mut lab = OrderLab::formed(5);
+    for phase in 0..10 {
+        lab.cluster.act(Action::Partition(vec![0, 0, 0, 1, 1]));
+        lab.forms(vec![0, 1, 2]);
+        lab.forms(vec![3, 4]);
+        lab.cluster.run_for(FAILURE_TIMEOUT * 3 + FAILURE_TIMEOUT * phase / 20);
+        lab.cluster.act(Action::Heal);
+        let time = lab.forms((0..5).collect());
+        // Each daemon shows itself each half timeout; what follows takes a few trips.
+        assert!(time <= FAILURE_TIMEOUT / 2 + millis(5), "{time:?}");
+    }
+    lab.judge();
+}
+
+#[test]
 fn a_safe_message_that_the_lost_daemon_may_lack_comes_behind_the_signal() {
     let mut lab = OrderLab::formed(3);
     // d3 hears nothing any more; whether it has the message nobody will know.

@@ -22,6 +22,8 @@ pub(crate) struct Operational<B> {
     /// The life of each daemon of the ring, in order. Of a ring of one, nothing.
     incarnations: List<u64, DAEMONS_MAX>,
     shown_at: Option<Instant>,
+    /// Whom this daemon then said to hear.
+    shown: DaemonSet,
     /// When it last looked whether the next daemon is there.
     probed_at: Instant,
     /// Somebody should know sooner that it is heard.
@@ -42,6 +44,7 @@ impl<B: Buffer> Operational<B> {
             rotation,
             incarnations,
             shown_at: None,
+            shown: DaemonSet::EMPTY,
             probed_at: now,
             is_asked: false,
             found: None,
@@ -79,7 +82,8 @@ impl<B: Buffer> Operational<B> {
         if self.could_merge(from, scope.cx, scope.now) {
             return self.gather_with(from, scope.cx);
         }
-        self.is_asked |= !contact.heard.contains(scope.cx.me);
+        // Where either does not know that it is heard, the others have to see it too.
+        self.is_asked |= !contact.heard.contains(scope.cx.me) || !self.shown.contains(from);
         Next::Stay
     }
 
@@ -178,5 +182,8 @@ impl<B: Buffer> Operational<B> {
         let contact = scope.cx.contact(&self.rotation.ring, heard);
         let packet = contact.emit(scope.cx.envelope, scope.store);
         scope.cx.send(to, packet);
+        if to.is_none() {
+            self.shown = heard;
+        }
     }
 }
