@@ -377,7 +377,7 @@ impl<B: Buffer> State<B> {
         let (old, expected, excused_until) = match self {
             Self::Operational(s) => {
                 let expected = s.expected(scope.cx, scope.now);
-                let excused_until = s.rotation.excused_until(scope.cx, scope.now);
+                let excused_until = s.rotation.excused_until(scope.now);
                 (s.rotation.ring, expected, excused_until)
             }
             Self::Gather(s) => (s.old, DaemonSet::EMPTY, never),

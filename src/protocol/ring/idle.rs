@@ -24,9 +24,7 @@ pub(crate) struct Rest {
     /// It rests here.
     here: Option<Here>,
     /// It rests with another daemon.
-    there: Option<Rank>,
-    /// For so long at most, as that daemon said.
-    there_for: Option<Duration>,
+    there: Option<There>,
     /// Who asked for it since it was here.
     wanted_by: DaemonSet,
     /// Who had something to send since this daemon had.
@@ -41,6 +39,14 @@ struct Here {
     token: TokenHeader,
     until: Instant,
     /// How long it might.
+    rest: Duration,
+}
+
+/// The token rests with another daemon.
+#[derive(Clone, Copy, Debug)]
+struct There {
+    rank: Rank,
+    /// For how long at most.
     rest: Duration,
 }
 
@@ -76,31 +82,24 @@ impl Rest {
 
     /// Whether it rests with another daemon, and with which.
     pub(super) fn place(&self) -> Option<Rank> {
-        self.there
+        self.there.map(|there| there.rank)
     }
 
-    /// It is to be had there: it rests, or that daemon passed it to this one.
-    pub(super) fn rests_at(&mut self, rank: Rank) {
-        (self.there, self.there_for) = (Some(rank), None);
-    }
-
-    /// It rests there, for so long at most.
-    pub(super) fn rests_at_for(&mut self, rank: Rank, rest: Duration) {
-        (self.there, self.there_for) = (Some(rank), Some(rest));
+    /// It is to be had there: it rests for so long at most, or that daemon passed it to this one.
+    pub(super) fn rests_at(&mut self, rank: Rank, rest: Duration) {
+        self.there = Some(There { rank, rest });
     }
 
     /// How long there may be no sign of it, because it rests.
-    pub(super) fn silence(&self, tour: Duration) -> Duration {
-        match (self.there, self.there_for) {
-            (Some(_), Some(rest)) => rest,
-            (Some(_), None) => tour,
-            (None, _) => Duration::ZERO,
-        }
+    pub(super) fn silence(&self) -> Duration {
+        self.there.map_or(Duration::ZERO, |there| there.rest)
     }
 
-    /// Whoever has it is asked for it, and answers at once.
-    fn end_silence(&mut self, rest: Duration) {
-        self.there_for = self.there_for.map(|known| known.min(rest));
+    /// Whoever has it is asked for it, and answers at once: it rested for no longer than that.
+    fn end_silence(&mut self, rested: Duration) {
+        if let Some(There { rest, .. }) = &mut self.there {
+            *rest = rested.min(*rest);
+        }
     }
 
     /// Another daemon had something to send.
@@ -115,7 +114,7 @@ impl Rest {
 
     /// There was a sign that it moves.
     pub(super) fn moved(&mut self) {
-        (self.there, self.there_for) = (None, None);
+        self.there = None;
     }
 
     /// It is here.
@@ -193,7 +192,7 @@ impl<B: Buffer> Rotation<B> {
         scope.cx.out.count(Counter::TokensHanded);
         token.handed = true;
         self.pass(token, user, scope);
-        self.rest.rests_at(user);
+        self.rest.rests_at(user, scope.cx.timing.tour);
     }
 
     /// Another daemon asks for the token.
@@ -223,7 +222,7 @@ impl<B: Buffer> Rotation<B> {
         }
         scope.cx.out.count(Counter::TokensGranted);
         self.pass(token, to, scope);
-        self.rest.rests_at(to);
+        self.rest.rests_at(to, scope.cx.timing.tour);
     }
 
     /// A message waits that was just submitted.
@@ -236,7 +235,7 @@ impl<B: Buffer> Rotation<B> {
         if self.rest.need.is_some() {
             return;
         }
-        if self.rest.there.is_some() {
+        if self.rest.place().is_some() {
             self.ask(scope);
         } else {
             // It goes round and should be here soon.
@@ -254,7 +253,7 @@ impl<B: Buffer> Rotation<B> {
         let wait = self.rest.need.map_or(self.patience(scope.cx), |need| need.wait * 2);
         let wait = wait.min(scope.cx.timing.failure / 8);
         // Where that brings nothing, all others should know that it is asked for.
-        let to = self.rest.there.filter(|_| self.rest.need.is_none());
+        let to = self.rest.place().filter(|_| self.rest.need.is_none());
         self.rest.need = Some(Need { ask_at: scope.now + wait, wait });
         self.rest.end_silence(scope.now.since(self.sign_at));
         self.request_from(to, scope);

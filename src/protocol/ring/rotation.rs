@@ -198,10 +198,10 @@ impl<B: Buffer> Rotation<B> {
         self.passed_at = None;
         if keeper == scope.cx.me {
             // It will come. Who sent it has it, if it got lost.
-            return self.rest.rests_at(from);
+            return self.rest.rests_at(from, scope.cx.timing.tour);
         }
         if self.rest.place() != Some(keeper) {
-            self.rest.rests_at(keeper);
+            self.rest.rests_at(keeper, scope.cx.timing.tour);
             self.ask(scope);
         }
     }
@@ -219,7 +219,7 @@ impl<B: Buffer> Rotation<B> {
         let rest = Duration::from_micros(notice.rest_micros.into());
         if !rest.is_zero() && notice.hop >= self.last_hop && !self.rest.is_here() {
             self.passed_at = None;
-            self.rest.rests_at_for(from, rest);
+            self.rest.rests_at(from, rest);
             self.ask(scope);
         }
         self.settle(scope);
@@ -316,13 +316,13 @@ impl<B: Buffer> Rotation<B> {
         }
         let floor = cx.timing.failure;
         let failure = (self.round.bound() * ROUNDS_MAX).clamp(floor, floor * FAILURE_FACTOR_MAX);
-        Some(self.sign_at + self.rest.silence(cx.timing.tour) + failure)
+        Some(self.sign_at + self.rest.silence() + failure)
     }
 
     /// Since when there is no sign of the token, and how soon there was to be one. None while it
     /// rests here.
     pub(crate) fn silent_since(&self, cx: &Context<B>) -> Option<(Instant, Duration)> {
-        let expected = self.rest.silence(cx.timing.tour).max(cx.timing.tour);
+        let expected = self.rest.silence().max(cx.timing.tour);
         (!self.ring.is_alone() && !self.rest.is_here()).then_some((self.sign_at, expected))
     }
 
@@ -334,10 +334,10 @@ impl<B: Buffer> Rotation<B> {
 
     /// Until when nothing was to be heard from the others: they did what they had to do for the
     /// token to come so far, and since then it rests.
-    pub(crate) fn excused_until(&self, cx: &Context<B>, now: Instant) -> Instant {
+    pub(crate) fn excused_until(&self, now: Instant) -> Instant {
         match self.rest.is_here() {
             true => now,
-            false => now.min(self.sign_at + self.rest.silence(cx.timing.tour)),
+            false => now.min(self.sign_at + self.rest.silence()),
         }
     }
 
