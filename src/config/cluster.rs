@@ -61,7 +61,7 @@ pub struct ClusterDaemon {
 /// Daemons of a cluster may differ in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ring {
-    /// A ring with nothing to do sends its token round so often. Default 500 ms.
+    /// A ring with nothing to do sends its token round so often. Default 600 ms.
     pub rest_interval: Duration,
     /// Shortest wait for a sign that the token arrived before it is sent again. Default 500 us.
     pub token_repeat: Duration,
@@ -105,7 +105,7 @@ impl Default for Segment {
 impl Default for Ring {
     fn default() -> Self {
         Self {
-            rest_interval: Duration::from_millis(500),
+            rest_interval: Duration::from_millis(600),
             token_repeat: Duration::from_micros(500),
             reorder_allowance: Duration::from_micros(300),
             notice_interval: Duration::from_micros(30),

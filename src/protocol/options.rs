@@ -35,7 +35,7 @@ pub struct Options {
     pub failure_timeout: Duration,
     /// A ring with nothing to do sends its token round so often, to show that everybody is there:
     /// who fails meanwhile is found so much later, unless somebody has something to send. From
-    /// 1 us to a minute. Default 500 ms.
+    /// 1 us to a minute. Default 600 ms.
     pub rest_interval: Duration,
     /// Wait at least so long for a sign that the token arrived before it is sent again. Default
     /// 500 us. Measured rounds may raise it.
@@ -69,7 +69,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             failure_timeout: Duration::from_millis(300),
-            rest_interval: Duration::from_millis(500),
+            rest_interval: Duration::from_millis(600),
             token_repeat: Duration::from_micros(500),
             reorder_allowance: Duration::from_micros(300),
             notice_interval: Duration::from_micros(30),

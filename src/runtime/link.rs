@@ -44,6 +44,9 @@ pub(super) trait Link {
     /// Sends what there is for other daemons. Returns how much.
     fn transmit(&mut self, driver: &mut Driver) -> usize;
 
+    /// Whether messages went through the ring since the last call, or are about to.
+    fn take_traffic(&mut self) -> bool;
+
     /// Whether there is something to exchange; looked at while watching for work.
     fn is_ready(&self) -> bool;
 
@@ -164,6 +167,10 @@ impl Link for Local {
         self.ring.receive(socket, event);
     }
 
+    fn take_traffic(&mut self) -> bool {
+        self.ring.take_traffic()
+    }
+
     fn transmit(&mut self, driver: &mut Driver) -> usize {
         self.ring.transmit(driver)
     }
@@ -272,6 +279,10 @@ impl Link for Remote {
     }
 
     fn receive(&mut self, _socket: DatagramKey, _event: DatagramEvent<'_>) {}
+
+    fn take_traffic(&mut self) -> bool {
+        false
+    }
 
     fn transmit(&mut self, _driver: &mut Driver) -> usize {
         0

@@ -32,6 +32,8 @@ pub(super) struct RingCore {
     heard_until: Instant,
     /// Timers wait since then for packets that are there.
     late_since: Option<Instant>,
+    /// Packets of data, and grants of the token, up to the last look.
+    traffic: u64,
     tally: Tally,
 }
 
@@ -98,6 +100,7 @@ impl RingCore {
             now,
             heard_until: now,
             late_since: None,
+            traffic: 0,
             tally: Tally::new(),
         }
     }
@@ -222,6 +225,15 @@ impl RingCore {
     /// Whether memory was lacking since the last call, also for what came from other daemons.
     pub(super) fn take_lack(&mut self) -> bool {
         self.pool.take_lack()
+    }
+
+    /// Whether messages went through the ring since the last call, or are about to: all else that
+    /// daemons tell each other is upkeep, behind which nothing else is to be expected soon.
+    pub(super) fn take_traffic(&mut self) -> bool {
+        let [_, order] = self.protocol.tallies();
+        let counters = [Counter::PacketsSent, Counter::PacketsReceived, Counter::TokensGranted];
+        let traffic = counters.iter().map(|&counter| order.get(counter)).sum();
+        std::mem::replace(&mut self.traffic, traffic) != traffic
     }
 
     pub(super) fn tallies(&self) -> [&Tally; 5] {

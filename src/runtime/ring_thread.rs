@@ -68,9 +68,10 @@ impl RingThread {
         Ok(())
     }
 
+    /// One turn. Returns how much there was to do, but for the upkeep of the ring.
     fn turn(&mut self, now: Instant) -> usize {
         self.ring.begin_turn(now);
-        let mut work = self.take_events();
+        let (mut work, mut of_ring) = self.take_events();
         self.ring.retry();
         self.deliver();
         for core in 0..self.ports.len() {
@@ -82,20 +83,23 @@ impl RingThread {
         if self.ring.take_lack() {
             self.ports.iter_mut().for_each(|port| port.port.lane.push(ToSession::Shortage));
         }
-        work += self.ring.transmit(&mut self.driver);
+        of_ring += self.ring.transmit(&mut self.driver);
         for port in &mut self.ports {
             if port.port.lane.flush() {
                 port.bell.ring(&mut self.driver);
             }
         }
-        self.tell(now, work);
-        work
+        self.tell(now, work + of_ring);
+        if of_ring > 0 && self.ring.take_traffic() { work + of_ring } else { work }
     }
 
-    fn take_events(&mut self) -> usize {
+    /// Takes what has happened, as a session core does.
+    fn take_events(&mut self) -> (usize, usize) {
+        let mut of_ring = 0;
         for taken in 0..EVENTS_PER_TURN {
-            let Some(event) = self.driver.next_event() else { return taken };
+            let Some(event) = self.driver.next_event() else { return (taken - of_ring, of_ring) };
             if let driver::Event::Datagrams { socket, event } = event {
+                of_ring += 1;
                 self.ring.receive(socket, event);
                 continue;
             }
@@ -105,7 +109,7 @@ impl RingThread {
                 self.ports[core].port.lane.push(ToSession::Accepted(arrival));
             }
         }
-        EVENTS_PER_TURN
+        (EVENTS_PER_TURN, 0)
     }
 
     /// Takes what a session core asks for, unless some core cannot take what follows from it.

@@ -50,34 +50,42 @@ impl<L: Link> SessionThread<L> {
         self.drain(now)
     }
 
-    /// One turn: a list of bounded steps. Returns how much there was to do.
+    /// One turn: a list of bounded steps. Returns how much there was to do, but for the upkeep of
+    /// the ring: it is no sign that more is to come.
     fn turn(&mut self, now: Instant) -> usize {
         self.core.begin_turn(now);
         self.link.begin_turn(now);
-        let mut work = self.take_events() + self.take_shared();
+        let (mut work, mut of_ring) = self.take_events();
+        work += self.take_shared();
         work += self.link.exchange(&mut self.core);
         self.link.fire_timers(self.driver.is_behind());
         self.core.fire_timers();
         work += self.link.exchange(&mut self.core);
-        work += self.link.transmit(&mut self.driver);
+        of_ring += self.link.transmit(&mut self.driver);
         work += self.core.transmit(&mut self.driver);
         // In the same turn: the core may sleep after it.
         self.link.release(&mut self.core);
         self.link.flush(&mut self.driver);
-        self.tell(now, work);
-        work
+        self.tell(now, work + of_ring);
+        if of_ring > 0 && self.link.take_traffic() { work + of_ring } else { work }
     }
 
-    fn take_events(&mut self) -> usize {
+    /// Takes what has happened. Returns how many events that were, and how many more at the sockets
+    /// of the ring; where some are left all count as the former.
+    fn take_events(&mut self) -> (usize, usize) {
+        let mut of_ring = 0;
         for taken in 0..EVENTS_PER_TURN {
-            let Some(event) = self.driver.next_event() else { return taken };
+            let Some(event) = self.driver.next_event() else { return (taken - of_ring, of_ring) };
             match event {
                 Event::Received { .. } => {
                     self.core.handle_event(event);
                     // At once, so that what comes from one client is bounded by its buffer.
                     self.link.exchange(&mut self.core);
                 }
-                Event::Datagrams { socket, event } => self.link.receive(socket, event),
+                Event::Datagrams { socket, event } => {
+                    of_ring += 1;
+                    self.link.receive(socket, event);
+                }
                 Event::Sent { .. } | Event::SendFailed { .. } | Event::Ended { .. } => {
                     self.core.handle_event(event);
                 }
@@ -87,7 +95,7 @@ impl<L: Link> SessionThread<L> {
                 | Event::Woken => self.link.handle_event(event, &mut self.core),
             }
         }
-        EVENTS_PER_TURN
+        (EVENTS_PER_TURN, 0)
     }
 
     /// Takes what sessions have put into the memory shared with them.

@@ -3,7 +3,7 @@
 use super::*;
 
 const FAILURE: Duration = Duration::from_millis(300);
-const REST: Duration = Duration::from_millis(500);
+const REST: Duration = Duration::from_millis(600);
 
 /// With whom the token rests.
 fn holder(net: &Net) -> usize {
@@ -28,9 +28,9 @@ fn members(net: &Net, me: usize) -> &[u32] {
 #[test]
 fn idle_costs_little() {
     let mut net = Net::resting(5);
-    net.run(Duration::from_secs(10));
+    net.run(REST * 20);
     let tokens = net.sent.iter().filter(|(_, sent)| sent.channel == Channel::Token).count();
-    // A tour of the five each half second, and word of where the token rests after it. Nobody is
+    // A tour of the five each 600 ms, and word of where the token rests after it. Nobody is
     // looked for, as all are there.
     assert!((20 * 5 - 5..=20 * 5 + 5).contains(&tokens), "{tokens} tokens");
     assert!(net.sent.len() - tokens <= 21, "{} packets", net.sent.len());
@@ -94,7 +94,8 @@ fn who_stands_still_when_another_one_dies_is_waited_for() {
         net.orders[1].handle_packet(net.now, &bytes, &mut Heap);
         net.drain(1);
     }
-    net.run(FAILURE);
+    // It waits for the dead one in its turn.
+    net.run(FAILURE + Duration::from_millis(5));
     let regular = |(kind, members): &(Kind, Vec<u32>)| (*kind == Kind::Regular, members.clone());
     for me in 0..3 {
         let new: Vec<_> = net.configurations[me][before..].iter().map(regular).collect();
