@@ -17,6 +17,7 @@ mod lab;
 #[path = "../tests/cluster/program.rs"]
 mod program;
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crew::Crew;
@@ -27,6 +28,9 @@ use support::daemon::Driver;
 
 const HOSTS: [&str; 3] = ["d1", "d2", "d3"];
 const OTHERS: [&str; 2] = ["d1", "d2"];
+
+/// The default of `ring.rest_ms`, and a multiple of how often daemons show themselves.
+const PERIOD: Duration = Duration::from_millis(600);
 
 fn main() {
     // cargo passes a word of its own.
@@ -55,7 +59,7 @@ fn measure(driver: Driver, load: bool, trials: usize) {
         crew.work();
         crew.wait_for_messages(&HOSTS, 100);
     }
-    type Trial = fn(&Lab, &Crew) -> (Duration, Duration);
+    type Trial = fn(&Lab, &Crew, Duration) -> (Duration, Duration);
     let all: [(&str, &str, Trial); 4] = [
         ("process killed: others' clients know", "started again: ready until merged", killed),
         ("daemon told to stop: others' clients know", "started again: ready until merged", told),
@@ -63,8 +67,13 @@ fn measure(driver: Driver, load: bool, trials: usize) {
         ("network cut: all clients know", "network whole: until clients are in one view", cut),
     ];
     for (lost, found, trial) in all {
-        let times: Vec<(Duration, Duration)> = (0..trials).map(|_| trial(&lab, &crew)).collect();
-        let (losing, finding): (Vec<_>, Vec<_>) = times.into_iter().unzip();
+        // What a ring at rest does, it does in turns: trials come at all points of them.
+        let times = (0..trials).map(|number| {
+            let pause = PERIOD * number as u32 / trials as u32;
+            thread::park_timeout(pause);
+            trial(&lab, &crew, pause)
+        });
+        let (losing, finding): (Vec<_>, Vec<_>) = times.unzip();
         for (what, times) in [(lost, losing), (found, finding)] {
             let load = if load { "yes" } else { "no" };
             let (median, worst) = sorted(times);
@@ -118,22 +127,22 @@ fn ended(lab: &Lab, crew: &Crew, signal: Signal) -> (Duration, Duration) {
     (lost, found)
 }
 
-fn killed(lab: &Lab, crew: &Crew) -> (Duration, Duration) {
+fn killed(lab: &Lab, crew: &Crew, _: Duration) -> (Duration, Duration) {
     ended(lab, crew, Signal::KILL)
 }
 
-fn told(lab: &Lab, crew: &Crew) -> (Duration, Duration) {
+fn told(lab: &Lab, crew: &Crew, _: Duration) -> (Duration, Duration) {
     ended(lab, crew, Signal::TERM)
 }
 
 /// A process that stands still says nothing, and nothing says that it does not listen: as with a
 /// host that has lost its power.
-fn silent(lab: &Lab, crew: &Crew) -> (Duration, Duration) {
+fn silent(lab: &Lab, crew: &Crew, pause: Duration) -> (Duration, Duration) {
     let before = Instant::now();
     lab.signal("d3", Signal::STOP);
     crew.wait_for_parts(&[&OTHERS]);
     let lost = last_view(crew, &OTHERS) - before;
-    get_over();
+    get_over(pause);
     let before = Instant::now();
     lab.signal("d3", Signal::CONT);
     crew.wait_for_all(lab);
@@ -141,12 +150,12 @@ fn silent(lab: &Lab, crew: &Crew) -> (Duration, Duration) {
 }
 
 /// From when the script has cut or healed the network; it takes some milliseconds itself.
-fn cut(lab: &Lab, crew: &Crew) -> (Duration, Duration) {
+fn cut(lab: &Lab, crew: &Crew, pause: Duration) -> (Duration, Duration) {
     lab.run(&["partition", "d1,d2/d3"]);
     let before = Instant::now();
     crew.wait_for_parts(&[&OTHERS, &["d3"]]);
     let lost = last_view(crew, &HOSTS).saturating_duration_since(before);
-    get_over();
+    get_over(pause);
     lab.run(&["heal"]);
     let before = Instant::now();
     crew.wait_for_all(lab);
@@ -154,6 +163,6 @@ fn cut(lab: &Lab, crew: &Crew) -> (Duration, Duration) {
 }
 
 /// Daemons that could not be worked with are left alone for a moment, which is not measured.
-fn get_over() {
-    std::thread::park_timeout(Duration::from_secs(1));
+fn get_over(pause: Duration) {
+    thread::park_timeout(Duration::from_secs(1) + pause);
 }
