@@ -15,7 +15,7 @@ use crate::wire::session::{AttachAnswer, AttachHello, AttachStatus};
 
 use super::incoming::{Incoming, SharedIncoming};
 use super::outgoing::{Outgoing, SharedOutgoing};
-use super::socket::{Block, Socket};
+use super::socket::{Block, Socket, is_closed};
 
 /// Bytes that a socket for bells may hold unread: the least that the kernel allows, so that one
 /// which nobody listens to is full at once.
@@ -30,6 +30,8 @@ pub(super) enum AttachError {
     Foreign { path: PathBuf },
     #[error("the daemon did not answer in time")]
     TimedOut,
+    #[error("the daemon closed the connection")]
+    Closed,
     #[error("the daemon does not attach this process: {0}")]
     Refused(AttachStatus),
     #[error("the answer is {0}")]
@@ -37,7 +39,13 @@ pub(super) enum AttachError {
     #[error("the memory cannot be used: {0}")]
     Memory(#[source] io::Error),
     #[error("the hello failed: {0}")]
-    Io(#[from] io::Error),
+    Io(#[source] io::Error),
+}
+
+impl From<io::Error> for AttachError {
+    fn from(error: io::Error) -> Self {
+        if is_closed(&error) { Self::Closed } else { Self::Io(error) }
+    }
 }
 
 /// Where a daemon whose Unix socket is at `path` attaches sessions.
@@ -92,7 +100,7 @@ pub(super) fn receive(
     let mut answer = [0; ATTACH_ANSWER_BYTES];
     let (len, memory) = receive_with_descriptor(socket, &mut answer)?;
     if len == 0 {
-        return Err(AttachError::Io(io::ErrorKind::UnexpectedEof.into()));
+        return Err(AttachError::Closed);
     }
     // What is shorter is no answer, and its zeros say so.
     Ok((answer, memory))

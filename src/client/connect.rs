@@ -150,6 +150,7 @@ pub(super) fn without_shared(
     match (transport, error) {
         (Transport::Auto | Transport::Socket, _) => Ok(error.to_string()),
         (Transport::SharedMemory, AttachError::TimedOut) => Err(ConnectError::TimedOut),
+        (Transport::SharedMemory, AttachError::Closed) => Err(ConnectError::Closed),
         // The kind decides whether it is worthwhile to try again.
         (Transport::SharedMemory, AttachError::Unreachable { path, error }) => {
             let (address, error) = (path.display().to_string(), io::Error::from(error.kind()));

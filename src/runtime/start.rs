@@ -94,12 +94,15 @@ pub(super) fn open_sockets(config: &Config) -> Result<Option<Sockets>, DatagramE
 
 fn listen_now(config: &Config) -> Result<Vec<(Listener, Transport)>, ListenError> {
     let listen = &config.listen;
-    let tcp = listen.tcp.iter().map(|&ip| Listener::tcp(SocketAddr::new(ip, listen.port)));
     let open = |unix: &UnixSocket| Listener::unix(&unix.path, unix.mode);
-    let sockets = tcp.chain(listen.unix.as_ref().map(open));
-    let sockets = sockets.map(|listener| Ok((listener?, Transport::Socket)));
-    let shared = listen.shared_memory.as_ref().map(open);
-    sockets.chain(shared.map(|listener| Ok((listener?, Transport::SharedMemory)))).collect()
+    let tcp = listen.tcp.iter().map(|&ip| Listener::tcp(SocketAddr::new(ip, listen.port)));
+    let tcp = tcp.map(|listener| (listener, Transport::Socket));
+    // Before the socket that it is asked for beside: a client that finds the one need not do
+    // without the other.
+    let shared = listen.shared_memory.iter().map(|unix| (open(unix), Transport::SharedMemory));
+    let unix = listen.unix.iter().map(|unix| (open(unix), Transport::Socket));
+    let all = tcp.chain(shared).chain(unix);
+    all.map(|(listener, transport)| Ok((listener?, transport))).collect()
 }
 
 /// As many as configured, or as descriptors allow.

@@ -1,9 +1,10 @@
 //! Handshakes that end in something else than a session.
 
 use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-use madrigal::client::{AnswerError, ConnectError, NameError, Options, Reject, Session};
+use madrigal::client::{AnswerError, ConnectError, NameError, Options, Reject, Session, Transport};
 use madrigal::wire::session::handshake::{AUTH_CHOICE_BYTES, parse_auth_choice};
 
 use crate::daemon;
@@ -92,6 +93,32 @@ fn close_in_the_handshake_is_told() {
         assert!(matches!(error, ConnectError::Closed), "{error}");
         daemon.join();
     }
+}
+
+#[test]
+fn close_instead_of_shared_memory_is_told_and_worth_another_try() {
+    // As the daemon's sockets are for a moment after it was killed: they take connections, and
+    // close them.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("daemon");
+    let _socket = UnixListener::bind(&path).unwrap();
+    let door = UnixListener::bind(directory.path().join("daemon.shm")).unwrap();
+    let address = format!("unix:{}", path.display());
+    let script = std::thread::spawn(move || {
+        for _ in 0..2 {
+            drop(door.accept().unwrap());
+        }
+        // It comes back, and is no daemon.
+        let (mut stream, _) = door.accept().unwrap();
+        assert_ne!(stream.read(&mut [0; 100]).unwrap(), 0);
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n").unwrap();
+    });
+    let options = Options::new().transport(Transport::SharedMemory);
+    let error = Session::connect(&address, &options).unwrap_err();
+    assert!(matches!(error, ConnectError::Closed), "{error}");
+    let error = Session::connect(&address, &options.retry_for(Duration::MAX)).unwrap_err();
+    assert!(matches!(error, ConnectError::NotAttached { .. }), "{error}");
+    script.join().unwrap();
 }
 
 #[test]

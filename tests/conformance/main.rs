@@ -13,7 +13,7 @@ mod tokio;
 use std::fmt;
 use std::time::Duration;
 
-use madrigal::client::{Event, Options, Session, Transport, Wait};
+use madrigal::client::{ConnectError, Event, Options, Session, Transport, Wait};
 use support::{Daemon, PATIENCE, Setup, drivers};
 
 /// What carries the sessions of a run.
@@ -95,6 +95,12 @@ fn next_data(session: &mut Session) -> Vec<u8> {
             return message.data().to_vec();
         }
     }
+}
+
+/// Whether a connection to a daemon that is gone ended as it should. For a moment after a process
+/// was killed the kernel goes on to take connections for its io_uring, and closes them.
+fn is_gone<T>(connected: &Result<T, ConnectError>) -> bool {
+    matches!(connected, Err(ConnectError::Unreachable { .. } | ConnectError::Closed))
 }
 
 /// All ways to wait, the spinning ones as short as they can be told.
