@@ -5,15 +5,11 @@ use crate::wire::header::Envelope;
 use crate::wire::join::Contact;
 
 use super::membership::links::Links;
-use super::options::{Options, Setup};
+use super::options::{Options, SALT_BITS, Setup};
 use super::output::{Channel, Outbox, Output, Place, To};
 use super::ring::Ring;
 use super::ring::pack::Backlog;
 use super::timer::Timing;
-
-/// Low bits of ring numbers that differ from life to life of a daemon. An earlier life may have
-/// formed rings that nobody else knows of, with any number; this one must not form them again.
-const SALT_BITS: u32 = 20;
 
 /// What outlives every state.
 pub(crate) struct Context<B> {

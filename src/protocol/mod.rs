@@ -56,7 +56,7 @@ pub struct Setup {
     /// Which life of this daemon it is: greater than in all its lives before, at least 1 and below
     /// 2^43. Milliseconds of wall-clock time are.
     pub incarnation: u64,
-    /// Different in each life: keeps the rings that this one forms apart from those of others.
+    /// Different in each life, see [`options::Setup::seed`].
     pub seed: u64,
     /// Tuning of the ordering core.
     pub options: Options,

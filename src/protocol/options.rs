@@ -8,6 +8,10 @@ use crate::base::limits::{
 };
 use crate::base::{DaemonId, DaemonSet, Rank};
 
+/// Low bits of ring numbers that differ from life to life of a daemon. An earlier life may have
+/// formed rings that nobody else knows of, with any number; this one must not form them again.
+pub const SALT_BITS: u32 = 20;
+
 /// What the ordering core must know at start.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -21,7 +25,9 @@ pub struct Setup {
     /// Which life of this daemon it is: greater than in all its lives before, at least 1 and below
     /// 2^43. Milliseconds of wall-clock time are.
     pub incarnation: u64,
-    /// Different in each life: keeps the rings that this one forms apart from those of others.
+    /// Keeps the rings that this life forms apart from those of others: its low [`SALT_BITS`] must
+    /// differ from those of each earlier life whose rings may still be counted on, that is, where
+    /// the clock behind `incarnation` may be set back. Random ones do, but for one in a million.
     pub seed: u64,
     /// Tuning.
     pub options: Options,

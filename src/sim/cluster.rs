@@ -316,8 +316,8 @@ impl<C: Core> Cluster<C> {
     }
 
     fn start(&mut self, host: usize) {
-        let seed = self.rng.bits();
         let this = &mut self.hosts[host];
+        let seed = this.seed(&mut self.rng);
         if this.core.is_some() {
             return;
         }
@@ -354,8 +354,8 @@ impl<C: Core> Cluster<C> {
     }
 
     fn reload(&mut self, host: usize, cluster: u64) {
-        let seed = self.rng.bits();
         let this = &mut self.hosts[host];
+        let seed = this.seed(&mut self.rng);
         if this.cluster == STRANGER || std::mem::replace(&mut this.cluster, cluster) == cluster {
             return;
         }

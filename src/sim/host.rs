@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 
 use crate::base::buffer::HeapBuffer;
 use crate::base::{DaemonId, Instant, RingId};
+use crate::protocol::options::SALT_BITS;
 
 use super::checker::trace::Life;
 use super::core::{CLUSTERS, Channel, Core};
+use super::rng::Rng;
 use super::workload::Workload;
 
 /// One machine with, while it runs, one daemon on it.
@@ -32,6 +34,8 @@ pub(super) struct Host<C> {
     pub(super) habit: u64,
     /// The identity of the cluster in its configuration file.
     pub(super) cluster: u64,
+    /// Of all its lives.
+    salts: Vec<u64>,
 }
 
 impl<C: Core> Host<C> {
@@ -52,6 +56,21 @@ impl<C: Core> Host<C> {
             workload: Workload::silent(),
             habit: 0,
             cluster: CLUSTERS[0],
+            salts: Vec::new(),
+        }
+    }
+
+    /// Draws the seed of another life, with a salt that no life before had, as `Setup` demands.
+    /// Incarnations are one apart here, not the milliseconds between two starts: were salts just
+    /// random, one run in some 50,000 would see a ring's id twice.
+    pub(super) fn seed(&mut self, rng: &mut Rng) -> u64 {
+        loop {
+            let seed = rng.bits();
+            let salt = seed & ((1 << SALT_BITS) - 1);
+            if !self.salts.contains(&salt) {
+                self.salts.push(salt);
+                return seed;
+            }
         }
     }
 
@@ -84,5 +103,23 @@ impl<C: Core> Host<C> {
         self.inbox_bytes = [0; 2];
         self.ring = None;
         self.state = "";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::order::Ordering;
+    use super::*;
+
+    #[test]
+    fn no_salt_comes_twice() {
+        let (mut host, mut rng) = (Host::<Ordering>::new(DaemonId::new(1)), Rng::new(1));
+        for _ in 0..5_000 {
+            host.seed(&mut rng);
+        }
+        let mut salts = host.salts.clone();
+        salts.sort_unstable();
+        salts.dedup();
+        assert_eq!(salts.len(), 5_000, "chance alone would draw about a dozen twice");
     }
 }
