@@ -259,9 +259,9 @@ impl World {
             5 => {
                 let (obliged, seen, old_ring) = (set, set, ring);
                 let window = number() as u16 % 8_192 + 1;
-                let held = [0xff; 9];
+                let held = &[0xff; 9][..usize::from(script.byte() % 4) * 3];
                 let ring = attempt?;
-                Exchange { ring, old_ring, aru, safe, obliged, seen, window, held: &held }
+                Exchange { ring, old_ring, aru, safe, obliged, seen, window, held }
                     .emit(envelope, &mut Heap)
             }
             6 => Done { ring: attempt?, seen: set }.emit(envelope, &mut Heap),

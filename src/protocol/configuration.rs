@@ -11,8 +11,8 @@ pub struct Daemon {
     pub name: DaemonName,
 }
 
-/// Indices of views that are announced between two rings begin here.
-const TRANSITIONAL_INDEX: i32 = 1 << 30;
+/// Views that are announced between two rings have indices below zero, beginning here.
+const TRANSITIONAL_INDEX: i32 = i32::MIN;
 
 /// A time in which views get ids of one series, the same at all daemons that share a table of
 /// groups.
@@ -26,7 +26,7 @@ pub(crate) struct Epoch {
     /// Index 0 of it.
     zero: GroupId,
     /// The greatest index that any group had that is no more. New groups count on from it, so that
-    /// no id ever comes back. (Spread's do: its groups always start at 1.)
+    /// no id comes back within 2^31 changes. (Spread's do: its groups always start at 1.)
     used: i32,
 }
 
@@ -58,21 +58,28 @@ impl Epoch {
     /// of the configuration concerned it, may be elsewhere too and go on from there.
     pub(crate) fn next(&self, id: GroupId) -> GroupId {
         let id = if self.contains(id) { id } else { self.before_new() };
-        GroupId { index: id.index.wrapping_add(1), ..id }
+        // The end of a series is not the beginning of the other one.
+        let index = if is_last(id) { self.zero.index } else { id.index };
+        GroupId { index: index + 1, ..id }
     }
 
     /// A group is no more whose last id is `id`.
     pub(crate) fn use_up(&mut self, id: GroupId) {
         if self.contains(id) {
-            self.used = self.used.max(id.index);
+            self.used = if is_last(id) { self.zero.index } else { self.used.max(id.index) };
         }
     }
 
     fn contains(&self, id: GroupId) -> bool {
-        let is_between = |id: GroupId| id.index >= TRANSITIONAL_INDEX;
+        let is_between = |id: GroupId| id.index < 0;
         let (zero, is_same) = (self.zero, is_between(id) == is_between(self.zero));
         (id.daemon, id.time) == (zero.daemon, zero.time) && is_same
     }
+}
+
+/// Whether no id of its series follows.
+fn is_last(id: GroupId) -> bool {
+    matches!(id.index, -1 | i32::MAX)
 }
 
 /// What tells the rings of one leader apart in group ids, where Spread has Unix seconds: both
@@ -103,5 +110,27 @@ mod tests {
         ids.sort_unstable();
         ids.dedup();
         assert_eq!(ids.len(), 9);
+    }
+
+    #[test]
+    fn a_series_at_its_end_begins_again_and_not_with_the_ids_of_the_other_one() {
+        let ring = RingId { number: 7, leader: DaemonId::new(2) };
+        let both = [Epoch::of_ring(ring), Epoch::before_ring(ring, ring.leader)];
+        for (mut epoch, last) in both.into_iter().zip([i32::MAX, -1]) {
+            let next = |epoch: &Epoch, index| epoch.next(GroupId { index, ..epoch.zero });
+            assert_eq!(next(&epoch, last - 1).index, last);
+            assert_eq!(next(&epoch, last), epoch.first());
+            // Whoever comes and goes at the end gets one new id after the other.
+            epoch.use_up(GroupId { index: last - 2, ..epoch.zero });
+            let mut given = Vec::new();
+            for _ in 0..3 {
+                let view = epoch.next(epoch.before_new());
+                let ended = epoch.next(view);
+                epoch.use_up(ended);
+                given.extend([view.index, ended.index]);
+            }
+            let first = epoch.zero.index + 1;
+            assert_eq!(given, [last - 1, last, first, first + 1, first + 2, first + 3]);
+        }
     }
 }

@@ -358,7 +358,9 @@ impl<S: Store> Protocol<S> {
         match output {
             Output::Deliver { origin, payload, .. } => {
                 let origin = self.rank(origin);
-                self.groups.handle_ordered(origin, payload);
+                if !self.groups.handle_ordered(origin, payload) {
+                    self.tally.count(Counter::OrderedMalformed);
+                }
             }
             Output::Configuration { kind: Kind::Transitional, ring, ref members, .. } => {
                 let members = self.ranks(members);

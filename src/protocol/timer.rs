@@ -15,8 +15,10 @@ pub(crate) struct Timing {
     pub(crate) repeat: Duration,
     /// Two joins of one daemon are at least so far apart, so that a crowd does not shout.
     pub(crate) spacing: Duration,
-    /// Presence is shown so often.
+    /// Presence is shown so often where somebody outside of the ring is heard.
     pub(crate) presence: Duration,
+    /// Where nobody is, the ring's daemons show it in turn, one each time that so long has passed.
+    pub(crate) search: Duration,
     /// Who was not heard for so long is not heard.
     pub(crate) hearing: Duration,
     /// The token goes round so often though few need it.
@@ -43,6 +45,7 @@ impl Timing {
             // A join of each daemon reaches each other one: 20 us of work for each of them.
             spacing: (Duration::from_micros(20) * daemons as u32).min(failure / 24),
             presence: failure / 2,
+            search: (failure / 2).max(options.rest_interval / 2),
             hearing: failure * 2,
             tour: failure / 10,
             rest: options.rest_interval,

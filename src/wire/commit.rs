@@ -98,10 +98,11 @@ impl<'a> Exchange<'a> {
         let held_bytes = usize::from(from.u16()?);
         let held = from.bytes(held_bytes)?;
         from.end()?;
-        let high = aru.get().checked_add(8 * held_bytes as u64);
+        // Behind each place that it has there is another one.
+        let is_placed = aru.get().checked_add(8 * held_bytes as u64 + 1).is_some();
         let is_map = held_bytes <= RING_WINDOW_PACKETS / 8 && held.last() != Some(&0);
         let is_window = (1..=RING_WINDOW_PACKETS).contains(&usize::from(window));
-        if !is_map || !is_window || safe > aru || high.is_none() {
+        if !is_map || !is_window || safe > aru || !is_placed {
             return None;
         }
         Some(Self { ring, old_ring, aru, safe, obliged, seen, window, held })

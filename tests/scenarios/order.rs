@@ -104,6 +104,31 @@ fn a_stopped_daemon_is_missed_at_once_and_so_is_a_crashed_one() {
 }
 
 #[test]
+fn a_daemon_that_starts_while_another_one_is_down_holds_up_nobody() {
+    let mut lab = OrderLab::formed(4);
+    lab.cluster.act(Action::Stop(3));
+    lab.cluster.act(Action::Crash(2));
+    lab.forms(vec![0, 1]);
+    lab.cluster.run_for(FAILURE_TIMEOUT * 5);
+    lab.cluster.act(Action::Start(2));
+    let time = lab.forms(vec![0, 1, 2]);
+    assert!(time < FAILURE_TIMEOUT / 4, "{time:?}");
+    lab.judge();
+}
+
+#[test]
+fn the_second_of_three_daemons_does_not_wait_for_the_third() {
+    let mut lab = OrderLab::seeded(3, tuning(FAILURE_TIMEOUT), 1);
+    lab.cluster.act(Action::Crash(1));
+    lab.cluster.act(Action::Crash(2));
+    lab.cluster.run_for(FAILURE_TIMEOUT * 10);
+    lab.cluster.act(Action::Start(1));
+    let time = lab.forms(vec![0, 1]);
+    assert!(time < FAILURE_TIMEOUT / 4, "{time:?}");
+    lab.judge();
+}
+
+#[test]
 fn forty_daemons_start_at_once() {
     let mut lab = OrderLab::formed(40);
     lab.submit(39, Service::Safe);

@@ -28,12 +28,17 @@ impl<B: Buffer> Groups<B> {
         matches!(self.phase, Phase::Settled)
     }
 
-    /// Takes what the order brings of daemon `origin`.
-    pub(crate) fn handle_ordered(&mut self, origin: Rank, payload: B) {
+    /// Takes what the order brings of daemon `origin`. Returns `false` for what no daemon would say.
+    #[must_use]
+    pub(crate) fn handle_ordered(&mut self, origin: Rank, payload: B) -> bool {
         let Phase::Exchange(exchange) = &mut self.phase else {
-            return self.due.push_back((origin, payload));
+            self.due.push_back((origin, payload));
+            return true;
         };
         match State::parse(payload.as_ref()) {
+            // It waited for its place while its ring was left.
+            Some(state) if state.ring != exchange.ring() => {}
+            Some(state) if !exchange.may_tell(origin, &state.component) => return false,
             Some(state) => {
                 if exchange.hear(&state, payload.clone()) {
                     self.conclude();
@@ -41,6 +46,7 @@ impl<B: Buffer> Groups<B> {
             }
             None => exchange.wait(origin, payload),
         }
+        true
     }
 
     /// What takes effect next. Not while something is still to be told.

@@ -95,11 +95,19 @@ impl<B: AsRef<[u8]>> Exchange<B> {
         self.cursor = part.next;
     }
 
+    /// Whether `origin` may tell of `component`: it is the first of those it speaks for, they are in
+    /// the ring, and nobody else speaks for any of them.
+    pub(crate) fn may_tell(&self, origin: Rank, component: &Component) -> bool {
+        let together = component.together;
+        let others = self.heard.iter().map(|heard| &heard.component).chain([&self.own]);
+        let mut others = others.filter(|other| *other != component);
+        together.first() == Some(origin)
+            && self.members.contains_all(together)
+            && others.all(|other| other.together.intersection(together).is_empty())
+    }
+
     /// Takes what a daemon told. Returns whether everything is known now.
     pub(crate) fn hear(&mut self, state: &State<'_>, payload: B) -> bool {
-        if state.ring != self.ring {
-            return false;
-        }
         let component = state.component;
         let known = self.heard.iter().position(|heard| heard.component == component);
         let index = known.unwrap_or_else(|| {

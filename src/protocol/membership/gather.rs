@@ -243,7 +243,7 @@ impl<B: Buffer> Gather<B> {
         let until = |rank: Rank| match &self.joins[rank.index()] {
             Some(_) if self.is_mutual(cx.me, rank) => None,
             Some(known) => Some(known.first_at + failure / 2),
-            None if self.expected.contains(rank) => {
+            None if self.expected.contains(rank) && !self.is_missed(rank, cx) => {
                 let excused_until =
                     if self.old.set.contains(rank) { self.excused_until } else { Instant::ZERO };
                 cx.links.heard_at(rank).map(|heard_at| heard_at.max(excused_until) + failure)
@@ -258,6 +258,14 @@ impl<B: Buffer> Gather<B> {
         let waits = others.iter().filter_map(until).chain(answers).map(|until| until.min(end));
         self.waits_until = waits.filter(|&until| now < until).min();
         self.settled = self.waits_until.is_none();
+    }
+
+    /// Whether this daemon never heard that one, and somebody who waits for nobody any more does not
+    /// hear it either: it is not there to be waited for, and a ring that works would stand still.
+    fn is_missed(&self, rank: Rank, cx: &Context<B>) -> bool {
+        let does_without = |join: &Join| join.settled && !join.contact.heard.contains(rank);
+        let mut joins = self.joins.iter().flatten();
+        !cx.links.was_heard(rank) && joins.any(|known| does_without(&known.join))
     }
 
     /// Whether all of the proposal agree on it.

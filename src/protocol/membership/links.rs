@@ -101,10 +101,15 @@ impl Links {
         (link.heard_at, link.contact) = (None, None);
     }
 
+    /// Whether this daemon ever heard that one.
+    pub(crate) fn was_heard(&self, rank: Rank) -> bool {
+        self.links[rank.index()].incarnation > 0
+    }
+
     /// When a daemon was last heard. One that never was counts from the start of this one.
     pub(crate) fn heard_at(&self, rank: Rank) -> Option<Instant> {
         let link = &self.links[rank.index()];
-        let never = link.incarnation == 0 && link.distrusted.is_none();
+        let never = !self.was_heard(rank) && link.distrusted.is_none();
         link.heard_at.or(never.then_some(self.started))
     }
 

@@ -24,6 +24,8 @@ pub(crate) struct Operational<B> {
     shown_at: Option<Instant>,
     /// Whom this daemon then said to hear.
     shown: DaemonSet,
+    /// When this daemon is the one of its ring that shows itself to those who are not heard.
+    turn_at: Option<Instant>,
     /// When it last looked whether the next daemon is there.
     probed_at: Instant,
     /// Somebody should know sooner that it is heard.
@@ -45,6 +47,7 @@ impl<B: Buffer> Operational<B> {
             incarnations,
             shown_at: None,
             shown: DaemonSet::EMPTY,
+            turn_at: Some(Instant::ZERO),
             probed_at: now,
             is_asked: false,
             found: None,
@@ -74,6 +77,9 @@ impl<B: Buffer> Operational<B> {
             // Said before it came into this ring.
             let is_old = is_same_life && contact.number_max < ring.id.number;
             let is_here = is_same_life && contact.ring == ring.id && !looks;
+            if is_here {
+                self.take_turn(from, scope.cx, scope.now);
+            }
             return match is_old || is_here {
                 true => Next::Stay,
                 false => Next::Gather(GatherReason::Left(scope.cx.id(from))),
@@ -128,9 +134,22 @@ impl<B: Buffer> Operational<B> {
             true => cx.timing.spacing,
             // There is nobody else to be found.
             false if self.ring().set == cx.links.others().with(cx.me) => return None,
+            false if self.ring().set.contains_all(self.shown) => return self.turn_at,
             false => cx.timing.presence,
         };
         Some(self.shown_at.map_or(Instant::ZERO, |shown_at| shown_at + wait))
+    }
+
+    /// A daemon of the ring has shown itself: after it, the others do in turn.
+    fn take_turn(&mut self, shown: Rank, cx: &Context<B>, now: Instant) {
+        let (mut rank, mut turns) = (shown, 0);
+        while let Some(next) = self.ring().set.successor(rank) {
+            (rank, turns) = (next, turns + 1);
+            if rank == cx.me {
+                break;
+            }
+        }
+        self.turn_at = Some(now + cx.timing.search * turns);
     }
 
     /// When to look whether the next daemon is there: a token that rests goes on a tour sooner, so
@@ -164,6 +183,7 @@ impl<B: Buffer> Operational<B> {
         if self.show_at(scope.cx).is_some_and(|at| at <= scope.now) {
             self.shown_at = Some(scope.now);
             self.is_asked = false;
+            self.take_turn(scope.cx.me, scope.cx, scope.now);
             self.show(None, scope);
             let heard = scope.cx.links.heard(scope.now, scope.cx.timing.hearing);
             let foreign = heard.without(self.ring().set);

@@ -15,8 +15,8 @@ use super::Next;
 use super::commit::Attempt;
 use super::configuration::{self, Plan};
 
-/// Packets asked for at a time: what any receive buffer takes.
-const ASKED_MAX: usize = 2 * REPAIR_PACKETS_MAX;
+/// Daemons that are asked at a time: what they answer fits any receive buffer.
+const ANSWERING_MAX: usize = 2;
 
 /// The state of a daemon that completes its old ring.
 pub(crate) struct Recovery<B> {
@@ -116,16 +116,18 @@ impl<B: Buffer> Recovery<B> {
     /// Asks those who have what is missing, each for another part, in turn when it does not come.
     fn ask<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) {
         self.asked.clear();
-        self.asked.extend(self.plan.missing(&self.old.window).take(ASKED_MAX));
+        let others = self.plan.movers.without(DaemonSet::only(scope.cx.me));
+        // No more than they answer, or the rest would come only when it is asked for again.
+        let asked_max = REPAIR_PACKETS_MAX * others.len().clamp(1, ANSWERING_MAX);
+        self.asked.extend(self.plan.missing(&self.old.window).take(asked_max));
         self.asked_at = (!self.asked.is_empty()).then_some(scope.now);
         let mut requests: Vec<(Rank, Ranges)> = Vec::new();
         for (index, &seq) in self.asked.iter().enumerate() {
-            let movers = self.plan.movers.without(DaemonSet::only(scope.cx.me));
             let has_it = |rank: &Rank| self.attempt.info(*rank).is_some_and(|info| info.has(seq));
-            let holders = movers.iter().filter(has_it).count();
+            let holders = others.iter().filter(has_it).count();
             // Neighbours from the same one, so that they are few ranges.
             let turn = (index / 16 + self.tries) % holders.max(1);
-            let Some(holder) = movers.iter().filter(has_it).nth(turn) else { continue };
+            let Some(holder) = others.iter().filter(has_it).nth(turn) else { continue };
             match requests.iter_mut().find(|(rank, _)| *rank == holder) {
                 Some((_, ranges)) => {
                     // What does not fit is asked for next time.
