@@ -213,3 +213,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_exchange_leaves_room_for_a_place_behind_all_that_its_sender_has() {
+    let ring = RingId { number: 1, leader: DaemonId::new(1) };
+    let is_taken = |aru: u64, held: &[u8]| {
+        let set = DaemonSet::EMPTY;
+        let (aru, safe) = (Seq::new(aru), Seq::ZERO);
+        let exchange =
+            Exchange { ring, old_ring: ring, aru, safe, obliged: set, seen: set, window: 1, held };
+        let bytes = exchange.emit(envelope(), &mut Heap).unwrap();
+        parse(CLUSTER, bytes.as_ref()).is_ok()
+    };
+    assert!(is_taken(u64::MAX - 1, &[]) && !is_taken(u64::MAX, &[]));
+    assert!(is_taken(u64::MAX - 9, &[1]) && !is_taken(u64::MAX - 8, &[1]));
+}
