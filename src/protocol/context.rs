@@ -1,5 +1,6 @@
 //! What outlives every state of the ordering core, and what a handler gets to work with.
 
+use crate::base::limits::{RING_NUMBER_CLAIM_MAX, RING_NUMBER_LEAP};
 use crate::base::{Buffer, Counter, DaemonId, Instant, Rank, Seq, Service, Store};
 use crate::wire::header::Envelope;
 use crate::wire::join::Contact;
@@ -53,6 +54,17 @@ impl<B: Buffer> Context<B> {
     /// The number of a new ring whose daemons were in none with a greater one than `number_max`.
     pub(crate) fn number_after(&self, number_max: u64) -> u64 {
         ((number_max >> SALT_BITS) + 1) << SALT_BITS | self.salt
+    }
+
+    /// Whether another daemon can have come to a ring of this number: what it says leads this one
+    /// on, and where a lie led to the end of the numbers no ring could follow.
+    pub(crate) fn believes(&self, number: u64) -> bool {
+        number <= RING_NUMBER_CLAIM_MAX.max(self.number_max.saturating_add(RING_NUMBER_LEAP))
+    }
+
+    /// Whether a leader that believes the same may have come to a new ring of this number.
+    pub(crate) fn believes_new(&self, number: u64) -> bool {
+        self.believes(number.saturating_sub(2 << SALT_BITS))
     }
 
     /// Packets between the slowest daemon and the newest one that this daemon can keep.

@@ -8,7 +8,7 @@ use crate::base::Rank;
 use crate::base::event::GatherReason;
 use crate::base::limits::ORDERED_BYTES_MAX;
 use crate::base::{Counter, DaemonId, DaemonSet, Event, Instant, RingId, Service, Store, Tally};
-use crate::wire::join::Goodbye;
+use crate::wire::join::{Contact, Goodbye};
 use crate::wire::packet::{self, Packet};
 
 use super::context::{Context, Scope};
@@ -154,8 +154,8 @@ impl<S: Store> Order<S> {
     /// What a daemon says of itself is taken note of in whatever state, and once.
     fn is_fresh(&mut self, now: Instant, from: Rank, packet: &Packet<'_>) -> bool {
         match packet {
-            Packet::Join(join) => self.cx.links.accept(now, from, &join.contact),
-            Packet::Presence(contact) => self.cx.links.accept(now, from, contact),
+            Packet::Join(join) => self.accepts(now, from, &join.contact),
+            Packet::Presence(contact) => self.accepts(now, from, contact),
             Packet::Goodbye(goodbye) => self.cx.links.goodbye(from, goodbye.incarnation),
             Packet::Data(_)
             | Packet::Token(_)
@@ -166,6 +166,10 @@ impl<S: Store> Order<S> {
             | Packet::Exchange(_)
             | Packet::Done(_) => true,
         }
+    }
+
+    fn accepts(&mut self, now: Instant, from: Rank, contact: &Contact) -> bool {
+        self.cx.believes(contact.number_max) && self.cx.links.accept(now, from, contact)
     }
 
     /// Takes the passing of the deadline that [`Order::poll_timeout`] named, or of any time.

@@ -353,7 +353,9 @@ fn of_those_who_ask_together_the_first_in_ring_order_gets_the_token() {
 /// Packets that no daemon of ours sends, although all is well with their form.
 mod lies {
     use super::*;
-    use crate::base::limits::RING_WINDOW_PACKETS;
+    use crate::base::limits::{
+        INCARNATION_MAX, RING_NUMBER_CLAIM_MAX, RING_NUMBER_MAX, RING_WINDOW_PACKETS,
+    };
 
     impl Daemon {
         fn data_at(&self, seq: u64) -> HeapBuffer {
@@ -502,6 +504,48 @@ mod lies {
         let presence = daemon.presence(3, first_ring(3), members);
         daemon.take(&presence);
         assert_eq!(daemon.order.tally().get(Counter::PacketsForeign), 1);
+    }
+
+    #[test]
+    fn a_commit_of_no_life_or_of_a_ring_beyond_what_can_follow_is_not_a_packet() {
+        let legal = first_ring(0).number + (1 << 20);
+        for (number, life) in [(RING_NUMBER_MAX + 1, 1), (legal, 0), (legal, INCARNATION_MAX + 1)] {
+            let mut daemon = Daemon::gathering();
+            let (ring, members) = (RingId { number, leader: id(1) }, DaemonSet::only(rank(1)));
+            let mut incarnations = List::default();
+            assert!(incarnations.push(life));
+            let commit = Commit { ring, members, incarnations };
+            daemon.take(&commit.emit(from(1), &mut Heap).unwrap());
+            assert_eq!(daemon.order.tally().get(Counter::PacketsForeign), 1, "{number} {life}");
+        }
+    }
+
+    /// Takes joins of two others that agree, one of which has seen this number; the number of the
+    /// ring that it forms with them.
+    fn leads_after(number_max: u64) -> Option<u64> {
+        let mut daemon = Daemon::gathering();
+        for index in 1..3 {
+            let members = DaemonSet::only(rank(index));
+            let mut contact = daemon.contact(index, first_ring(index), members);
+            contact.number_max = if index == 2 { number_max } else { contact.number_max };
+            let joined = DaemonSet::first_ranks(4);
+            let join = Join { contact, joined, proposal: ring_set(), settled: true };
+            daemon.take(&join.emit(from(index), &mut Heap).unwrap());
+        }
+        daemon.order.handle_timeout(daemon.now, &mut Heap);
+        daemon.transmitted().map(|ring| ring.number)
+    }
+
+    #[test]
+    fn no_daemon_is_led_so_far_that_its_own_words_are_no_packets() {
+        let led = leads_after(RING_NUMBER_CLAIM_MAX).expect("a ring");
+        assert!(led > RING_NUMBER_CLAIM_MAX && led <= RING_NUMBER_MAX);
+        // All that follow go on from there.
+        assert!(Daemon::second().is_committed(led, 1));
+        for lie in [RING_NUMBER_CLAIM_MAX + 1, RING_NUMBER_MAX] {
+            assert_eq!(leads_after(lie), None, "{lie}");
+            assert!(!Daemon::second().is_committed(lie + (2 << 20), 1), "{lie}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::protocol::output::Output;
 impl Daemon {
     /// As [`Daemon::gathering`], but second in the ring, so that another one leads it; the others
     /// have agreed on the ring.
-    fn second() -> Self {
+    pub(super) fn second() -> Self {
         let mut daemon = Self::gathering_as(1);
         for index in [0, 2] {
             let join = daemon.join(index, ring_set());
@@ -27,7 +27,7 @@ impl Daemon {
 
     /// The leader finds that all agree, on a ring of this number, with the second daemon in this
     /// life. Whether that one takes part.
-    fn is_committed(&mut self, number: u64, incarnation: u64) -> bool {
+    pub(super) fn is_committed(&mut self, number: u64, incarnation: u64) -> bool {
         let mut incarnations = List::default();
         [1, incarnation, 1].into_iter().for_each(|life| assert!(incarnations.push(life)));
         let ring = RingId { number, leader: id(0) };
