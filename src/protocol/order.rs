@@ -193,10 +193,10 @@ impl<S: Store> Order<S> {
 
     /// Says goodbye: what is still to be sent is to be taken, nothing else follows. The others
     /// need not wait for a timeout.
-    pub fn handle_stop(&mut self, _now: Instant, store: &mut S) {
+    pub fn handle_stop(&mut self, now: Instant, store: &mut S) {
         if !matches!(self.state(), State::Stopped) {
             self.say_goodbye(store);
-            self.state = Some(State::Stopped);
+            self.enter(now, Next::Stop, store);
         }
     }
 

@@ -61,6 +61,8 @@ pub(crate) enum Next {
     InstallWith,
     /// Nobody else is there: the ring of one goes on.
     Resume,
+    /// Goodbye was said.
+    Stop,
 }
 
 impl<B: Buffer> State<B> {
@@ -364,6 +366,7 @@ impl<B: Buffer> State<B> {
                 let none = List::default();
                 Self::Operational(Operational::new(s.old, none, scope.cx, scope.now)).begin(scope)
             }
+            (Next::Stop, _) => Self::Stopped,
             (next, state) => unreachable!("{} does not lead to {next:?}", state.name()),
         }
     }
@@ -448,7 +451,8 @@ fn again(next: Next) -> Next {
         | Next::Recover
         | Next::Install
         | Next::InstallWith
-        | Next::Resume) => other,
+        | Next::Resume
+        | Next::Stop) => other,
     }
 }
 

@@ -132,10 +132,64 @@ impl Daemon {
             "commit" => Self::committing(),
             "recovery" => Self::recovering(),
             "stopped" => Self::stopped(),
-            other => panic!("no state {other}"),
+            past => Self::with_past(past),
         };
         while daemon.order.poll_transmit().is_some() {}
         while daemon.order.poll_output().is_some() {}
+        daemon
+    }
+
+    fn with_past(past: &str) -> Self {
+        let mut daemon = match past {
+            "gather, all agree" => Self::second(),
+            "gather, exchanges came" => {
+                let mut daemon = Self::second();
+                daemon.ring = ring_to_be();
+                let exchanges = [0, 2].map(|index| daemon.exchange(index));
+                exchanges.iter().for_each(|exchange| daemon.take(exchange));
+                daemon
+            }
+            "commit, one is missing" => {
+                let mut daemon = Self::committing();
+                let exchange = daemon.exchange(2);
+                daemon.take(&exchange);
+                daemon
+            }
+            "recovery, one is missing" => {
+                let mut daemon = Self::recovering();
+                let done = daemon.done(2);
+                daemon.take(&done);
+                daemon
+            }
+            "gather from a ring" => {
+                let mut daemon = Self::operational();
+                daemon.input("goodbye");
+                daemon
+            }
+            "commit from a ring" => Self::committing_again(),
+            "recovery from a ring" => {
+                let mut daemon = Self::committing_again();
+                daemon.ring = daemon.transmitted().expect("it leads");
+                let exchange = daemon.exchange(2);
+                daemon.take(&exchange);
+                daemon
+            }
+            other => panic!("no state {other}"),
+        };
+        let state = past.split([',', ' ']).next();
+        assert_eq!(Some(daemon.order.state_name()), state);
+        while daemon.order.poll_transmit().is_some() {}
+        daemon
+    }
+
+    /// Of a ring of three one is gone, and the other two form the next.
+    fn committing_again() -> Self {
+        let mut daemon = Self::with_past("gather from a ring");
+        let two = ring_set().without(DaemonSet::only(rank(1)));
+        daemon.take_join(2, two, two);
+        daemon.now = daemon.now + Options::default().failure_timeout;
+        daemon.take_join(2, two, two);
+        daemon.look();
         daemon
     }
 
@@ -272,10 +326,28 @@ impl Daemon {
                 self.now = self.now + Duration::from_secs(10);
                 return self.order.handle_timeout(self.now, &mut Heap);
             }
+            "data of the old ring" => self.data(self.order.ring().unwrap()),
+            "commit of the leader" => {
+                assert!(self.is_committed(ring_to_be().number, 1) || self.has_recovered());
+                return;
+            }
+            "exchange before its commit" => {
+                self.ring = ring_to_be();
+                self.exchange(2)
+            }
             other => panic!("no input {other}"),
         };
         self.take(&packet);
     }
+
+    fn has_recovered(&self) -> bool {
+        self.order.state_name() == "recovery"
+    }
+}
+
+/// The ring that daemon 0 forms with the first three.
+fn ring_to_be() -> RingId {
+    RingId { number: first_ring(1).number + (1 << 20), leader: id(0) }
 }
 
 /// Operational before and behind the first round of the token, and the other four.
@@ -305,6 +377,18 @@ const INPUTS: [&str; 21] = [
     "silence",
 ];
 
+/// Cells that need more of a past: what the daemon went through, and what comes then.
+const LATER: [(&str, &str); 8] = [
+    ("gather, all agree", "exchange before its commit"),
+    ("gather, all agree", "commit of the leader"),
+    ("gather, exchanges came", "commit of the leader"),
+    ("commit, one is missing", "exchange"),
+    ("recovery, one is missing", "done"),
+    ("gather from a ring", "data of the old ring"),
+    ("commit from a ring", "data of the old ring"),
+    ("recovery from a ring", "data of the old ring"),
+];
+
 /// What the state does: stays (`.`), drops the packet as stale (`-`), or goes to another.
 fn reaction(state: &str, input: &str) -> String {
     let mut daemon = Daemon::in_state(state);
@@ -331,6 +415,10 @@ fn every_state_does_with_every_input_what_the_table_says() {
         for state in STATES {
             write!(table, "{:12}", reaction(state, input)).unwrap();
         }
+    }
+    table.push('\n');
+    for (past, input) in LATER {
+        write!(table, "\n{past:26}{input:28}{}", reaction(past, input)).unwrap();
     }
     let lines = table.lines().map(str::trim_end);
     let table = lines.collect::<Vec<_>>().join("\n");

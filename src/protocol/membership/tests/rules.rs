@@ -21,7 +21,7 @@ impl Daemon {
     }
 
     /// Lets it look at the joins that are here.
-    fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         self.order.handle_timeout(self.now, &mut Heap);
     }
 
@@ -37,7 +37,7 @@ impl Daemon {
     }
 
     /// Takes the join of a daemon that hears `joined` and proposes `proposal`.
-    fn take_join(&mut self, index: usize, joined: DaemonSet, proposal: DaemonSet) {
+    pub(super) fn take_join(&mut self, index: usize, joined: DaemonSet, proposal: DaemonSet) {
         let contact = self.contact(index, first_ring(index), DaemonSet::only(rank(index)));
         let join = Join { contact, joined, proposal, settled: true };
         self.take(&join.emit(from(index), &mut Heap).unwrap());
