@@ -78,6 +78,8 @@ pub enum Counter {
     IdentitiesReceived,
     /// Datagrams dropped: of a ring, life or state that is over.
     PacketsStale,
+    /// Refusals of packets to a daemon that goes on all the same, ignored.
+    RefusalsIgnored,
     /// Times the token came by.
     TokenVisits,
     /// Times the token was sent again because its receiver gave no sign.
@@ -143,6 +145,7 @@ impl Counter {
         Self::IdentitiesSent,
         Self::IdentitiesReceived,
         Self::PacketsStale,
+        Self::RefusalsIgnored,
         Self::TokenVisits,
         Self::TokensRepeated,
         Self::TokensParked,
@@ -221,6 +224,12 @@ pub enum Event {
         address: SocketAddr,
         /// What its configuration has that this one's has not, and the other way round.
         differences: Vec<String>,
+    },
+    /// It was said again and again that nothing listens at a daemon, which takes part all the same:
+    /// that is not believed any more.
+    RefusalsDisproved {
+        /// Which one.
+        daemon: DaemonId,
     },
     /// A client passed the handshake.
     SessionStarted {

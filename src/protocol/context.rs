@@ -1,7 +1,7 @@
 //! What outlives every state of the ordering core, and what a handler gets to work with.
 
 use crate::base::limits::{RING_NUMBER_CLAIM_MAX, RING_NUMBER_LEAP};
-use crate::base::{Buffer, Counter, DaemonId, Instant, Rank, Seq, Service, Store};
+use crate::base::{Buffer, Counter, DaemonId, Event, Instant, Rank, Seq, Service, Store};
 use crate::wire::header::Envelope;
 use crate::wire::join::Contact;
 
@@ -75,6 +75,13 @@ impl<B: Buffer> Context<B> {
     /// A daemon's id.
     pub(crate) fn id(&self, rank: Rank) -> DaemonId {
         self.daemons[rank.index()]
+    }
+
+    /// A daemon took part in something that only it could.
+    pub(crate) fn alive(&mut self, now: Instant, rank: Rank) {
+        if self.links.alive(now, rank) {
+            self.out.tell(Event::RefusalsDisproved { daemon: self.id(rank) });
+        }
     }
 
     /// What this daemon says of itself next.

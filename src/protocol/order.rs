@@ -185,7 +185,9 @@ impl<S: Store> Order<S> {
         let Some(rank) = index.and_then(Rank::new).filter(|&rank| rank != self.cx.me) else {
             return;
         };
-        self.cx.links.unreachable(rank);
+        if !self.cx.links.refused(rank) {
+            return self.cx.out.count(Counter::RefusalsIgnored);
+        }
         let (state, mut scope) = self.parts(now, store);
         let next = state.on_gone(rank, GatherReason::Unreachable, &mut scope);
         self.enter(now, next, store);
@@ -205,7 +207,7 @@ impl<S: Store> Order<S> {
     pub fn handle_leave(&mut self, now: Instant, store: &mut S) {
         self.say_goodbye(store);
         for rank in self.cx.links.others().iter() {
-            self.cx.links.unreachable(rank);
+            self.cx.links.lost(rank);
             let (state, mut scope) = self.parts(now, store);
             let next = state.on_gone(rank, |_| GatherReason::Reload, &mut scope);
             self.enter(now, next, store);

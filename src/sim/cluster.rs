@@ -32,7 +32,7 @@ pub struct Cluster<C> {
     pub network: Network,
     pub(super) trace: Trace,
     pub(super) step: u64,
-    rng: Rng,
+    pub(super) rng: Rng,
     traps: Vec<Action>,
     tuning: Tuning,
     /// What is the same for all daemons of a run.
@@ -214,6 +214,8 @@ impl<C: Core> Cluster<C> {
             Action::CrashIn(..) | Action::PartitionIn(..) => self.traps.push(action),
             Action::Partition(parts) => self.network.partition(&parts),
             Action::Link(from, to, up) => self.network.set_link(from, to, up),
+            Action::Reject(from, to, on) => self.network.set_rejected(from, to, on),
+            Action::Refuse(host, about) => self.tell_refusal(host, about),
             Action::Heal => self.network.heal(),
             Action::Reload(host, cluster) => self.reload(host, cluster),
             Action::Weather(weather) => self.network.weather = weather,
@@ -265,7 +267,7 @@ impl<C: Core> Cluster<C> {
         (self.trace, self.timeline)
     }
 
-    fn push(&mut self, at: Instant, what: Happening) {
+    pub(super) fn push(&mut self, at: Instant, what: Happening) {
         self.queue.push(at.max(self.now), what);
     }
 
@@ -574,17 +576,6 @@ impl<C: Core> Cluster<C> {
                     self.push(arrival.at, Happening::Arrive { to, channel, bytes });
                 }
             }
-        }
-    }
-
-    /// A machine that is up and has no daemon says so to those who send to it alone.
-    fn refuse(&mut self, route: Route, receiver: DaemonId) {
-        let gone = self.hosts[route.to].core.is_none();
-        let hears = self.network.hears(route.from, route.to);
-        let both = hears && self.network.hears(route.to, route.from);
-        if gone && both && !route.multicast && !self.rng.chance(200) {
-            let at = self.now + Duration::from_nanos(self.network.weather.latency_ns.0 * 2);
-            self.push(at, Happening::Unreachable { host: route.from, daemon: receiver });
         }
     }
 }

@@ -13,6 +13,9 @@ pub trait Core: Sized {
     /// What `examples/sim.rs` must be told to simulate it.
     const FLAG: &'static str = "";
 
+    /// Whether it is the daemon's own, which has to bear what the model need not.
+    const IS_OURS: bool = false;
+
     /// Starts it.
     fn start(now: Instant, setup: &Setup) -> Self;
 

@@ -29,6 +29,10 @@ pub enum Action {
     Partition(Vec<usize>),
     /// Cuts or restores one direction of a link.
     Link(usize, usize, bool),
+    /// Has tokens of one machine refused by another one, which takes all else; or no more.
+    Reject(usize, usize, bool),
+    /// Tells the daemon of a machine that nothing listens at another one's, whether or not that is so.
+    Refuse(usize, usize),
     /// Lets everybody hear everybody.
     Heal,
     /// Changes the weather.

@@ -184,6 +184,7 @@ fn protocol_setup(setup: &Setup) -> ProtocolSetup {
 
 impl Core for Grouped {
     const FLAG: &'static str = " --groups";
+    const IS_OURS: bool = true;
 
     fn start(now: Instant, setup: &Setup) -> Self {
         let mut rng = Rng::new(setup.seed);

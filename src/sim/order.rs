@@ -127,6 +127,8 @@ pub(super) fn place(ring: RingId, place: output::Place) -> Place {
 }
 
 impl Core for Ordering {
+    const IS_OURS: bool = true;
+
     fn start(now: Instant, setup: &Setup) -> Self {
         let core = options::Setup {
             me: setup.daemon,

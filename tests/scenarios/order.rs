@@ -208,6 +208,20 @@ fn a_pair_that_hears_one_way_comes_to_rest() {
 }
 
 #[test]
+fn a_rejected_token_port_ends_in_rest() {
+    for (daemons, to) in [(2, 1), (3, 1), (3, 2), (5, 3)] {
+        let mut lab = OrderLab::formed(daemons);
+        lab.cluster.act(Action::Reject(0, to, true));
+        lab.load();
+        lab.cluster.run_for(FAILURE_TIMEOUT * cases(25, 100) as u32);
+        let told = configurations(&lab, 0).len();
+        assert!(told < 60, "{told} configurations");
+        lab.apart = true;
+        lab.judge();
+    }
+}
+
+#[test]
 fn old_packets_and_noise_change_nothing() {
     let mut lab = OrderLab::formed(3);
     lab.load();

@@ -12,6 +12,10 @@ const DISTRUST_FACTOR: u32 = 4;
 /// A daemon that could not be worked with is tried again after this time at last.
 const DISTRUST_MAX: Duration = Duration::from_secs(600);
 
+/// So often a daemon takes part in what began after it was said that nothing listens at it, until
+/// that is believed no more. Once may be chance: the word may be about the time before its start.
+const REFUSALS_DISPROVED: u32 = 2;
+
 #[derive(Clone, Debug, Default)]
 struct Link {
     incarnation: u64,
@@ -22,6 +26,16 @@ struct Link {
     is_gone: bool,
     /// Not to be worked with until then, for so long.
     distrusted: Option<(Instant, Duration)>,
+    /// It was said that nothing listens at it, and it took part in nothing since.
+    is_refused: bool,
+    /// How often it did all the same.
+    disproved: u32,
+}
+
+impl Link {
+    fn believes_refusals(&self) -> bool {
+        self.disproved < REFUSALS_DISPROVED
+    }
 }
 
 /// All other daemons of the cluster.
@@ -64,9 +78,17 @@ impl Links {
         true
     }
 
-    /// A daemon took part in something that only it could.
-    pub(crate) fn alive(&mut self, now: Instant, rank: Rank) {
-        self.links[rank.index()].heard_at = Some(now);
+    /// A daemon took part in something that only it could. Whether it is found just now that what
+    /// is said of it being unreachable proves nothing.
+    #[must_use]
+    pub(crate) fn alive(&mut self, now: Instant, rank: Rank) -> bool {
+        let link = &mut self.links[rank.index()];
+        link.heard_at = Some(now);
+        if !std::mem::take(&mut link.is_refused) {
+            return false;
+        }
+        link.disproved += 1;
+        !link.believes_refusals()
     }
 
     /// A daemon says goodbye; `false` where it is another life, or known.
@@ -81,8 +103,21 @@ impl Links {
         true
     }
 
-    /// Nothing listens where this daemon was: it is not waited for until it is heard again.
-    pub(crate) fn unreachable(&mut self, rank: Rank) {
+    /// It is said that nothing listens where this daemon was. `false` where that proves nothing: a
+    /// firewall may refuse packets in the name of a life that goes on all the same.
+    #[must_use]
+    pub(crate) fn refused(&mut self, rank: Rank) -> bool {
+        let link = &mut self.links[rank.index()];
+        if !link.believes_refusals() {
+            return false;
+        }
+        link.is_refused = true;
+        self.lost(rank);
+        true
+    }
+
+    /// This daemon is not waited for until it is heard again.
+    pub(crate) fn lost(&mut self, rank: Rank) {
         let link = &mut self.links[rank.index()];
         (link.heard_at, link.contact) = (None, None);
     }
@@ -92,8 +127,9 @@ impl Links {
     pub(crate) fn distrust(&mut self, now: Instant, rank: Rank, first: Duration) {
         let link = &mut self.links[rank.index()];
         let wait = match link.distrusted {
-            // It has done well for as long as it was left alone.
-            Some((until, wait)) if now.since(until) > wait => first,
+            // It has done well for as long as it was left alone. Where packets to it are refused that
+            // was because there were none.
+            Some((until, wait)) if now.since(until) > wait && link.believes_refusals() => first,
             Some((_, wait)) => (wait * DISTRUST_FACTOR).min(DISTRUST_MAX),
             None => first,
         };
@@ -167,6 +203,47 @@ mod tests {
         assert!(!links.goodbye(rank(1), 5));
         assert!(!links.accept(at(1), rank(1), &contact(5, 3)));
         assert!(links.accept(at(1), rank(1), &contact(6, 1)));
+    }
+
+    #[test]
+    fn refusals_about_a_life_that_goes_on_all_the_same_are_believed_twice() {
+        let mut links = links();
+        assert!(links.accept(at(1), rank(1), &contact(5, 1)));
+        for is_found in [false, true] {
+            // More of them come while the ring is left.
+            assert!(links.refused(rank(1)) && links.refused(rank(1)));
+            assert_eq!(links.heard_at(rank(1)), None);
+            assert_eq!(links.alive(at(1), rank(1)), is_found);
+            assert!(!links.alive(at(1), rank(1)));
+        }
+        assert!(!links.refused(rank(1)));
+        assert!(links.heard_at(rank(1)).is_some());
+        assert!(links.accept(at(1), rank(1), &contact(6, 1)));
+        assert!(links.refused(rank(1)), "the next life is another one");
+    }
+
+    #[test]
+    fn a_word_that_was_under_way_when_its_daemon_died_disproves_nothing() {
+        let mut links = links();
+        for serial in 1..9 {
+            assert!(links.refused(rank(1)));
+            assert!(links.accept(at(1), rank(1), &contact(5, serial)));
+        }
+        assert!(links.refused(rank(1)));
+    }
+
+    #[test]
+    fn distrust_where_packets_are_refused_only_grows() {
+        let mut links = links();
+        assert!(links.accept(at(0), rank(1), &contact(5, 1)));
+        for _ in 0..REFUSALS_DISPROVED {
+            assert!(links.refused(rank(1)));
+            let _ = links.alive(at(0), rank(1));
+        }
+        links.distrust(at(0), rank(1), SECOND);
+        links.distrust(at(100), rank(1), SECOND);
+        assert!(!links.accept(at(103), rank(1), &contact(5, 2)));
+        assert!(links.accept(at(104), rank(1), &contact(5, 3)));
     }
 
     #[test]

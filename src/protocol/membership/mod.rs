@@ -283,7 +283,7 @@ impl<B: Buffer> State<B> {
                     return stale(scope);
                 }
                 s.attempt.learn_done(done.seen.with(from), scope.now);
-                scope.cx.links.alive(scope.now, from);
+                scope.cx.alive(scope.now, from);
                 Next::Stay
             }
             Self::Recovery(s) if s.attempt.ring() == done.ring => {
