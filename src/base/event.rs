@@ -1,6 +1,7 @@
 //! What the inner layers count, and what they tell an operator.
 
 use core::net::SocketAddr;
+use core::time::Duration;
 
 use super::{DaemonId, DaemonName, NameError, PrivateGroup, RingId};
 
@@ -224,6 +225,13 @@ pub enum Event {
         address: SocketAddr,
         /// What its configuration has that this one's has not, and the other way round.
         differences: Vec<String>,
+    },
+    /// A daemon shows an earlier life than the one that is known of it, which is silent.
+    EarlierLife {
+        /// Which one.
+        daemon: DaemonId,
+        /// For how long that must be silent until the daemon is let in.
+        patience: Duration,
     },
     /// It was said again and again that nothing listens at a daemon, which takes part all the same:
     /// that is not believed any more.

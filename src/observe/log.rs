@@ -78,7 +78,7 @@ pub struct Teller {
 }
 
 /// Kinds of [`Event`], which are limited each for itself.
-const KINDS: usize = 6;
+const KINDS: usize = 7;
 
 impl Teller {
     /// Tells of these daemons by name, of others by number.
@@ -100,6 +100,7 @@ impl Teller {
             Event::SessionEnded { .. } => (2, "session ended"),
             Event::ClusterDiffers { .. } => (4, "another configuration"),
             Event::RefusalsDisproved { .. } => (5, "refusals"),
+            Event::EarlierLife { .. } => (6, "earlier life"),
         };
         let (may_write, unwritten) = self.limits[kind].take(now);
         if unwritten > 0 {
@@ -145,6 +146,12 @@ impl Teller {
             Event::ClusterDiffers { daemon, address, differences } => {
                 write_differences(*daemon, *address, differences);
             }
+            Event::EarlierLife { daemon, patience } => tracing::warn!(
+                daemon = self.name(*daemon),
+                ?patience,
+                "a daemon shows an earlier life than known: its clock was set back, or these are \
+                 old packets; it is let in when the later one was silent for that long"
+            ),
             Event::RefusalsDisproved { daemon } => tracing::warn!(
                 daemon = self.name(*daemon),
                 "packets to a daemon are refused though it is there: \
@@ -174,6 +181,7 @@ fn write_session(event: &Event) {
         Event::ConfigurationInstalled { .. }
         | Event::GatherStarted { .. }
         | Event::ClusterDiffers { .. }
+        | Event::EarlierLife { .. }
         | Event::RefusalsDisproved { .. } => {}
         Event::SessionStarted { session } => tracing::info!(%session, "session started"),
         Event::SessionEnded { session, reason } => match reason {
@@ -285,6 +293,7 @@ mod tests {
                 differences: (1..=10).map(|n| format!("segment {n}: x here, y there")).collect(),
             },
             Event::RefusalsDisproved { daemon: DaemonId::new(9) },
+            Event::EarlierLife { daemon: DaemonId::new(9), patience: Duration::from_secs(10) },
             Event::SessionStarted { session: alice() },
             ended(EndReason::Disconnected),
             ended(EndReason::Closed),
@@ -311,6 +320,9 @@ mod tests {
                  segment 8: x here, y there; and 2 more\"",
                 "<4>packets to a daemon are refused though it is there: \
                  a firewall seems to reject its token port daemon=\"d9\"",
+                "<4>a daemon shows an earlier life than known: its clock was set back, or these \
+                 are old packets; it is let in when the later one was silent for that long \
+                 daemon=\"d9\" patience=10s",
                 "<6>session started session=#alice#localhost",
                 "<6>session ended session=#alice#localhost reason=\"disconnected\"",
                 "<6>session ended session=#alice#localhost reason=\"closed\"",

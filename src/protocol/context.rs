@@ -35,17 +35,18 @@ impl<B: Buffer> Context<B> {
     pub(crate) fn new(setup: &Setup, now: Instant) -> Self {
         let me = setup.check();
         let salt = setup.seed & ((1 << SALT_BITS) - 1);
+        let timing = Timing::new(&setup.options, setup.daemons.len());
         Self {
             me,
             daemons: setup.daemons.clone(),
             options: setup.options.clone(),
-            timing: Timing::new(&setup.options, setup.daemons.len()),
+            timing,
             envelope: Envelope { cluster: setup.cluster, sender: me },
             incarnation: setup.incarnation,
             number_max: setup.incarnation << SALT_BITS | salt,
             salt,
             serial: 0,
-            links: Links::new(me, setup.everybody(), now),
+            links: Links::new(me, setup.everybody(), timing, now),
             backlog: Backlog::new(),
             out: Outbox::new(),
         }

@@ -12,6 +12,7 @@ use crate::wire::join::{Contact, Goodbye};
 use crate::wire::packet::{self, Packet};
 
 use super::context::{Context, Scope};
+use super::membership::links::Heard;
 use super::membership::{Next, State};
 use super::options::Setup;
 use super::output::{Output, Transmit};
@@ -156,7 +157,7 @@ impl<S: Store> Order<S> {
         match packet {
             Packet::Join(join) => self.accepts(now, from, &join.contact),
             Packet::Presence(contact) => self.accepts(now, from, contact),
-            Packet::Goodbye(goodbye) => self.cx.links.goodbye(from, goodbye.incarnation),
+            Packet::Goodbye(goodbye) => self.cx.links.goodbye(now, from, goodbye.incarnation),
             Packet::Data(_)
             | Packet::Token(_)
             | Packet::TokenRequest(_)
@@ -169,7 +170,19 @@ impl<S: Store> Order<S> {
     }
 
     fn accepts(&mut self, now: Instant, from: Rank, contact: &Contact) -> bool {
-        self.cx.believes(contact.number_max) && self.cx.links.accept(now, from, contact)
+        if !self.cx.believes(contact.number_max) {
+            return false;
+        }
+        let is_ours = self.members().contains(from);
+        match self.cx.links.accept(now, from, contact, is_ours) {
+            Heard::Taken => true,
+            Heard::Stale => false,
+            Heard::EarlierLife => {
+                let (daemon, patience) = (self.cx.id(from), self.cx.timing.forgetting);
+                self.cx.out.tell(Event::EarlierLife { daemon, patience });
+                false
+            }
+        }
     }
 
     /// Takes the passing of the deadline that [`Order::poll_timeout`] named, or of any time.

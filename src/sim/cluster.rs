@@ -59,7 +59,8 @@ impl<C: Core> Cluster<C> {
     pub fn new(daemons: usize, seed: u64, tuning: Tuning) -> Self {
         let mut rng = Rng::new(seed);
         let network = Network::new(daemons, Weather::FAIR, rng.fork());
-        let host = |index: usize| Host::new(DaemonId::new(index as u32 + 1));
+        let first = tuning.first_incarnation;
+        let host = |index: usize| Host::new(DaemonId::new(index as u32 + 1), first);
         Self {
             now: Instant::ZERO,
             queue: Queue::default(),
@@ -206,6 +207,7 @@ impl<C: Core> Cluster<C> {
             Action::Crash(host) => self.end(host, DaemonEvent::Crash),
             Action::Stop(host) => self.stop(host),
             Action::Start(host) => self.start(host),
+            Action::SetBack(host, lives) => self.hosts[host].set_back(lives),
             Action::Pause(host, time) => {
                 let until = self.now + time;
                 self.hosts[host].paused_until = self.hosts[host].paused_until.max(until);
@@ -334,7 +336,8 @@ impl<C: Core> Cluster<C> {
         self.drain(host);
     }
 
-    fn setup(&self, host: usize, seed: u64) -> Setup {
+    fn setup(&mut self, host: usize, seed: u64) -> Setup {
+        let clock = self.hosts[host].tick();
         let this = &self.hosts[host];
         Setup {
             daemon: this.life.daemon,
@@ -343,6 +346,7 @@ impl<C: Core> Cluster<C> {
             seed,
             run: self.run,
             incarnation: this.life.incarnation,
+            clock,
             tuning: self.tuning.clone(),
         }
     }

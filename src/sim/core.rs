@@ -91,6 +91,8 @@ pub struct Setup {
     pub run: u64,
     /// Lives of this daemon before; greater than in each of them.
     pub incarnation: u32,
+    /// What its machine's clock shows: greater than to each life before, unless it was set back.
+    pub clock: u64,
     /// How it is tuned.
     pub tuning: Tuning,
 }

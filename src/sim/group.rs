@@ -176,7 +176,7 @@ fn protocol_setup(setup: &Setup) -> ProtocolSetup {
         daemons: setup.daemons.iter().map(daemon).collect(),
         me: setup.daemon,
         cluster: setup.cluster,
-        incarnation: order::incarnation(setup),
+        incarnation: setup.clock,
         seed: setup.seed,
         options: order::options(setup),
     }

@@ -42,6 +42,9 @@ pub struct Run {
 /// Incarnations are below this.
 pub const INCARNATIONS_END: u64 = 1 << 43;
 
+/// By fewer lives than this a clock is set back.
+const SET_BACK_MAX: u64 = 500;
+
 /// Longest time from the last fault to rest, in failure timeouts.
 const SETTLE_TIMEOUTS: u32 = 200;
 
@@ -227,7 +230,8 @@ impl Plan {
         }
     }
 
-    /// Adds news that nothing listens where a daemon is alive, now and then because of a firewall.
+    /// Adds news that nothing listens where a daemon is alive, now and then because of a firewall;
+    /// and clocks that are set back.
     fn doubts(&mut self, rng: &mut Rng) {
         if self.daemons < 2 {
             return;
@@ -247,9 +251,25 @@ impl Plan {
             let back = at + Duration::from_nanos(rng.below(20 * timeout));
             self.actions.push((back, Action::Reject(from, to, false)));
         }
+        if rng.chance(200) {
+            let at = moment(rng);
+            self.set_back(rng, at);
+        }
         if rng.chance(20) {
             self.rejected.push((rng.index(self.daemons), rng.index(self.daemons)));
         }
+    }
+
+    /// A daemon starts again with a clock that was set back.
+    fn set_back(&mut self, rng: &mut Rng, at: Instant) {
+        let timeout = self.tuning.failure_timeout.as_nanos() as u64;
+        let host = rng.index(self.daemons);
+        self.tuning.first_incarnation = self.tuning.first_incarnation.max(SET_BACK_MAX);
+        self.actions.push((at, Action::SetBack(host, rng.within(2..SET_BACK_MAX))));
+        let end = if rng.chance(500) { Action::Crash(host) } else { Action::Stop(host) };
+        self.actions.push((at, end));
+        let back = at + Duration::from_nanos(rng.below(3 * timeout));
+        self.actions.push((back, Action::Start(host)));
     }
 
     /// Whether some hear each other only in part, for good.

@@ -381,6 +381,7 @@ impl<B: Buffer> State<B> {
             Self::Operational(s) => {
                 let expected = s.expected(scope.cx, scope.now);
                 let excused_until = s.rotation.excused_until(scope.now);
+                scope.cx.links.were_here(scope.now, s.ring().set);
                 (s.rotation.ring, expected, excused_until)
             }
             Self::Gather(s) => (s.old, DaemonSet::EMPTY, never),
