@@ -129,8 +129,9 @@ impl Links {
         if !std::mem::take(&mut link.is_refused) {
             return false;
         }
-        link.disproved += 1;
-        !link.believes_refusals()
+        let believed = link.believes_refusals();
+        link.disproved = link.disproved.saturating_add(1);
+        believed && !link.believes_refusals()
     }
 
     /// A daemon says goodbye; `false` where it is another life, or known.
@@ -150,10 +151,10 @@ impl Links {
     #[must_use]
     pub(crate) fn refused(&mut self, rank: Rank) -> bool {
         let link = &mut self.links[rank.index()];
+        link.is_refused = true;
         if !link.believes_refusals() {
             return false;
         }
-        link.is_refused = true;
         self.lost(rank);
         true
     }
@@ -176,7 +177,17 @@ impl Links {
             None => first,
         };
         link.distrusted = Some((now + wait, wait));
+        link.is_refused = false;
         (link.heard_at, link.contact) = (None, None);
+    }
+
+    /// A ring ends in which this daemon was passed the token: was that refused, although it is there,
+    /// it cannot be worked with. Whoever else misses the token first may have ended the ring.
+    pub(crate) fn doubt(&mut self, now: Instant, rank: Rank, first: Duration) {
+        let link = &self.links[rank.index()];
+        if link.is_refused && !link.believes_refusals() {
+            self.distrust(now, rank, first);
+        }
     }
 
     /// When a daemon was last heard. One that never was counts from the start of this one.
@@ -267,6 +278,10 @@ mod tests {
         }
         assert!(!links.refused(rank(1)));
         assert!(links.heard_at(rank(1)).is_some());
+        links.doubt(at(1), rank(1), SECOND);
+        assert_eq!(links.heard_at(rank(1)), None);
+        // It is told once.
+        assert!(!links.refused(rank(1)) && !links.alive(at(1), rank(1)));
         assert!(takes(&mut links, at(1), &contact(6, 1)));
         assert!(links.refused(rank(1)), "the next life is another one");
     }

@@ -382,6 +382,9 @@ impl<B: Buffer> State<B> {
                 let expected = s.expected(scope.cx, scope.now);
                 let excused_until = s.rotation.excused_until(scope.now);
                 scope.cx.links.were_here(scope.now, s.ring().set);
+                if let Some(suspect) = s.rotation.suspect() {
+                    scope.cx.links.doubt(scope.now, suspect, scope.cx.timing.failure);
+                }
                 (s.rotation.ring, expected, excused_until)
             }
             Self::Gather(s) => (s.old, DaemonSet::EMPTY, never),
