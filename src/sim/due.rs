@@ -33,7 +33,7 @@ pub enum Action {
     Link(usize, usize, bool),
     /// Has tokens of one machine refused by another one, which takes all else; or no more.
     Reject(usize, usize, bool),
-    /// Tells the daemon of a machine that nothing listens at another one's, whether or not that is so.
+    /// Tells the daemon of a machine that nothing listens at another one's, true or not.
     Refuse(usize, usize),
     /// Lets everybody hear everybody.
     Heal,

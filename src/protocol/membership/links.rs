@@ -170,8 +170,8 @@ impl Links {
     pub(crate) fn distrust(&mut self, now: Instant, rank: Rank, first: Duration) {
         let link = &mut self.links[rank.index()];
         let wait = match link.distrusted {
-            // It has done well for as long as it was left alone. Where packets to it are refused that
-            // was because there were none.
+            // It has done well for as long as it was left alone. Where packets to it are refused
+            // that was because there were none.
             Some((until, wait)) if now.since(until) > wait && link.believes_refusals() => first,
             Some((_, wait)) => (wait * DISTRUST_FACTOR).min(DISTRUST_MAX),
             None => first,
@@ -181,8 +181,8 @@ impl Links {
         (link.heard_at, link.contact) = (None, None);
     }
 
-    /// A ring ends in which this daemon was passed the token: was that refused, although it is there,
-    /// it cannot be worked with. Whoever else misses the token first may have ended the ring.
+    /// A ring ends in which this daemon was passed the token: was that refused, although it is
+    /// there, it cannot be worked with. Who else misses the token first may have ended the ring.
     pub(crate) fn doubt(&mut self, now: Instant, rank: Rank, first: Duration) {
         let link = &self.links[rank.index()];
         if link.is_refused && !link.believes_refusals() {
