@@ -1,6 +1,7 @@
 //! What the inner layers count, and what they tell an operator.
 
 use core::net::SocketAddr;
+use core::time::Duration;
 
 use super::{DaemonId, DaemonName, NameError, PrivateGroup, RingId};
 
@@ -78,6 +79,8 @@ pub enum Counter {
     IdentitiesReceived,
     /// Datagrams dropped: of a ring, life or state that is over.
     PacketsStale,
+    /// Refusals of packets to a daemon that goes on all the same, ignored.
+    RefusalsIgnored,
     /// Times the token came by.
     TokenVisits,
     /// Times the token was sent again because its receiver gave no sign.
@@ -143,6 +146,7 @@ impl Counter {
         Self::IdentitiesSent,
         Self::IdentitiesReceived,
         Self::PacketsStale,
+        Self::RefusalsIgnored,
         Self::TokenVisits,
         Self::TokensRepeated,
         Self::TokensParked,
@@ -221,6 +225,19 @@ pub enum Event {
         address: SocketAddr,
         /// What its configuration has that this one's has not, and the other way round.
         differences: Vec<String>,
+    },
+    /// A daemon shows an earlier life than the one that is known of it, which is silent.
+    EarlierLife {
+        /// Which one.
+        daemon: DaemonId,
+        /// For how long that must be silent until the daemon is let in.
+        patience: Duration,
+    },
+    /// It was said again and again that nothing listens at a daemon, which takes part all the same:
+    /// that is not believed any more.
+    RefusalsDisproved {
+        /// Which one.
+        daemon: DaemonId,
     },
     /// A client passed the handshake.
     SessionStarted {

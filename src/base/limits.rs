@@ -128,6 +128,15 @@ pub const INCARNATION_MAX: u64 = (1 << 43) - 1;
 /// below 2^63, and grow by 2^20 with each ring, so that no daemon ever gets here.
 pub const RING_NUMBER_MAX: u64 = u64::MAX - (1 << 21);
 
+/// Numbers of rings up to here are believed whoever names them: the last life begins at 2^63, and
+/// 2^42 rings may follow. A daemon that a lie has led here has as many before it once more.
+pub const RING_NUMBER_CLAIM_MAX: u64 = (1 << 63) | (1 << 62);
+
+/// Above that, no number is believed that is more than so far above the own one: a million rings.
+pub const RING_NUMBER_LEAP: u64 = 1 << 40;
+
+const _: () = assert!(((INCARNATION_MAX + 1) << 20) < RING_NUMBER_CLAIM_MAX);
+
 /// Senders of packets of another cluster that are kept in mind beside the daemons of this one: so
 /// many can be answered in [`IDENTITY_SPEAK_INTERVAL`], whoever they claim to be.
 pub const STRANGERS_MAX: usize = 32;

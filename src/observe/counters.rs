@@ -48,6 +48,7 @@ pub const NAMES: [(Counter, &str); Counter::COUNT] = [
     (Counter::IdentitiesSent, "identities_sent"),
     (Counter::IdentitiesReceived, "identities_received"),
     (Counter::PacketsStale, "packets_stale"),
+    (Counter::RefusalsIgnored, "refusals_ignored"),
     (Counter::TokenVisits, "token_visits"),
     (Counter::TokensRepeated, "tokens_repeated"),
     (Counter::TokensParked, "tokens_parked"),

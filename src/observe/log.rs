@@ -78,7 +78,7 @@ pub struct Teller {
 }
 
 /// Kinds of [`Event`], which are limited each for itself.
-const KINDS: usize = 5;
+const KINDS: usize = 7;
 
 impl Teller {
     /// Tells of these daemons by name, of others by number.
@@ -99,6 +99,8 @@ impl Teller {
             Event::SessionStarted { .. } => (1, "session started"),
             Event::SessionEnded { .. } => (2, "session ended"),
             Event::ClusterDiffers { .. } => (4, "another configuration"),
+            Event::RefusalsDisproved { .. } => (5, "refusals"),
+            Event::EarlierLife { .. } => (6, "earlier life"),
         };
         let (may_write, unwritten) = self.limits[kind].take(now);
         if unwritten > 0 {
@@ -144,6 +146,17 @@ impl Teller {
             Event::ClusterDiffers { daemon, address, differences } => {
                 write_differences(*daemon, *address, differences);
             }
+            Event::EarlierLife { daemon, patience } => tracing::warn!(
+                daemon = self.name(*daemon),
+                ?patience,
+                "a daemon shows an earlier life than known: its clock was set back, or these are \
+                 old packets; it is let in when the later one was silent for that long"
+            ),
+            Event::RefusalsDisproved { daemon } => tracing::warn!(
+                daemon = self.name(*daemon),
+                "packets to a daemon are refused though it is there: \
+                 a firewall seems to reject its token port"
+            ),
             Event::SessionStarted { .. } | Event::SessionEnded { .. } => write_session(event),
         }
     }
@@ -167,7 +180,9 @@ fn write_session(event: &Event) {
     match event {
         Event::ConfigurationInstalled { .. }
         | Event::GatherStarted { .. }
-        | Event::ClusterDiffers { .. } => {}
+        | Event::ClusterDiffers { .. }
+        | Event::EarlierLife { .. }
+        | Event::RefusalsDisproved { .. } => {}
         Event::SessionStarted { session } => tracing::info!(%session, "session started"),
         Event::SessionEnded { session, reason } => match reason {
             EndReason::Disconnected => {
@@ -277,6 +292,8 @@ mod tests {
                 address: "10.0.0.8:4803".parse().unwrap(),
                 differences: (1..=10).map(|n| format!("segment {n}: x here, y there")).collect(),
             },
+            Event::RefusalsDisproved { daemon: DaemonId::new(9) },
+            Event::EarlierLife { daemon: DaemonId::new(9), patience: Duration::from_secs(10) },
             Event::SessionStarted { session: alice() },
             ended(EndReason::Disconnected),
             ended(EndReason::Closed),
@@ -301,6 +318,11 @@ mod tests {
                  segment 4: x here, y there; segment 5: x here, y there; \
                  segment 6: x here, y there; segment 7: x here, y there; \
                  segment 8: x here, y there; and 2 more\"",
+                "<4>packets to a daemon are refused though it is there: \
+                 a firewall seems to reject its token port daemon=\"d9\"",
+                "<4>a daemon shows an earlier life than known: its clock was set back, or these \
+                 are old packets; it is let in when the later one was silent for that long \
+                 daemon=\"d9\" patience=10s",
                 "<6>session started session=#alice#localhost",
                 "<6>session ended session=#alice#localhost reason=\"disconnected\"",
                 "<6>session ended session=#alice#localhost reason=\"closed\"",

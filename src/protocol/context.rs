@@ -1,6 +1,7 @@
 //! What outlives every state of the ordering core, and what a handler gets to work with.
 
-use crate::base::{Buffer, Counter, DaemonId, Instant, Rank, Seq, Service, Store};
+use crate::base::limits::{RING_NUMBER_CLAIM_MAX, RING_NUMBER_LEAP};
+use crate::base::{Buffer, Counter, DaemonId, Event, Instant, Rank, Seq, Service, Store};
 use crate::wire::header::Envelope;
 use crate::wire::join::Contact;
 
@@ -34,17 +35,18 @@ impl<B: Buffer> Context<B> {
     pub(crate) fn new(setup: &Setup, now: Instant) -> Self {
         let me = setup.check();
         let salt = setup.seed & ((1 << SALT_BITS) - 1);
+        let timing = Timing::new(&setup.options, setup.daemons.len());
         Self {
             me,
             daemons: setup.daemons.clone(),
             options: setup.options.clone(),
-            timing: Timing::new(&setup.options, setup.daemons.len()),
+            timing,
             envelope: Envelope { cluster: setup.cluster, sender: me },
             incarnation: setup.incarnation,
             number_max: setup.incarnation << SALT_BITS | salt,
             salt,
             serial: 0,
-            links: Links::new(me, setup.everybody(), now),
+            links: Links::new(me, setup.everybody(), timing, now),
             backlog: Backlog::new(),
             out: Outbox::new(),
         }
@@ -55,6 +57,17 @@ impl<B: Buffer> Context<B> {
         ((number_max >> SALT_BITS) + 1) << SALT_BITS | self.salt
     }
 
+    /// Whether another daemon can have come to a ring of this number: what it says leads this one
+    /// on, and where a lie led to the end of the numbers no ring could follow.
+    pub(crate) fn believes(&self, number: u64) -> bool {
+        number <= RING_NUMBER_CLAIM_MAX.max(self.number_max.saturating_add(RING_NUMBER_LEAP))
+    }
+
+    /// Whether a leader that believes the same may have come to a new ring of this number.
+    pub(crate) fn believes_new(&self, number: u64) -> bool {
+        self.believes(number.saturating_sub(2 << SALT_BITS))
+    }
+
     /// Packets between the slowest daemon and the newest one that this daemon can keep.
     pub(crate) fn window(&self) -> u16 {
         u16::try_from(self.options.window_packets).expect("options are within their bounds")
@@ -63,6 +76,13 @@ impl<B: Buffer> Context<B> {
     /// A daemon's id.
     pub(crate) fn id(&self, rank: Rank) -> DaemonId {
         self.daemons[rank.index()]
+    }
+
+    /// A daemon took part in something that only it could.
+    pub(crate) fn alive(&mut self, now: Instant, rank: Rank) {
+        if self.links.alive(now, rank) {
+            self.out.tell(Event::RefusalsDisproved { daemon: self.id(rank) });
+        }
     }
 
     /// What this daemon says of itself next.

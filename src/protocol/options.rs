@@ -43,6 +43,10 @@ pub struct Options {
     /// who fails meanwhile is found so much later, unless somebody has something to send. From
     /// 1 us to a minute. Default 600 ms.
     pub rest_interval: Duration,
+    /// A daemon whose life is earlier than one that the others know, as its clock was set back, is
+    /// let in when that was silent for so long; for ten failure timeouts, if they are longer.
+    /// Default 10 s.
+    pub forget_after: Duration,
     /// Wait at least so long for a sign that the token arrived before it is sent again. Default
     /// 500 us. Measured rounds may raise it.
     pub token_repeat: Duration,
@@ -76,6 +80,7 @@ impl Default for Options {
         Self {
             failure_timeout: Duration::from_millis(300),
             rest_interval: Duration::from_millis(600),
+            forget_after: Duration::from_secs(10),
             token_repeat: Duration::from_micros(500),
             reorder_allowance: Duration::from_micros(300),
             notice_interval: Duration::from_micros(30),

@@ -8,10 +8,11 @@ use crate::base::Rank;
 use crate::base::event::GatherReason;
 use crate::base::limits::ORDERED_BYTES_MAX;
 use crate::base::{Counter, DaemonId, DaemonSet, Event, Instant, RingId, Service, Store, Tally};
-use crate::wire::join::Goodbye;
+use crate::wire::join::{Contact, Goodbye};
 use crate::wire::packet::{self, Packet};
 
 use super::context::{Context, Scope};
+use super::membership::links::Heard;
 use super::membership::{Next, State};
 use super::options::Setup;
 use super::output::{Output, Transmit};
@@ -154,9 +155,9 @@ impl<S: Store> Order<S> {
     /// What a daemon says of itself is taken note of in whatever state, and once.
     fn is_fresh(&mut self, now: Instant, from: Rank, packet: &Packet<'_>) -> bool {
         match packet {
-            Packet::Join(join) => self.cx.links.accept(now, from, &join.contact),
-            Packet::Presence(contact) => self.cx.links.accept(now, from, contact),
-            Packet::Goodbye(goodbye) => self.cx.links.goodbye(from, goodbye.incarnation),
+            Packet::Join(join) => self.accepts(now, from, &join.contact),
+            Packet::Presence(contact) => self.accepts(now, from, contact),
+            Packet::Goodbye(goodbye) => self.cx.links.goodbye(now, from, goodbye.incarnation),
             Packet::Data(_)
             | Packet::Token(_)
             | Packet::TokenRequest(_)
@@ -165,6 +166,22 @@ impl<S: Store> Order<S> {
             | Packet::Commit(_)
             | Packet::Exchange(_)
             | Packet::Done(_) => true,
+        }
+    }
+
+    fn accepts(&mut self, now: Instant, from: Rank, contact: &Contact) -> bool {
+        if !self.cx.believes(contact.number_max) {
+            return false;
+        }
+        let is_ours = self.members().contains(from);
+        match self.cx.links.accept(now, from, contact, is_ours) {
+            Heard::Taken => true,
+            Heard::Stale => false,
+            Heard::EarlierLife => {
+                let (daemon, patience) = (self.cx.id(from), self.cx.timing.forgetting);
+                self.cx.out.tell(Event::EarlierLife { daemon, patience });
+                false
+            }
         }
     }
 
@@ -181,7 +198,9 @@ impl<S: Store> Order<S> {
         let Some(rank) = index.and_then(Rank::new).filter(|&rank| rank != self.cx.me) else {
             return;
         };
-        self.cx.links.unreachable(rank);
+        if !self.cx.links.refused(rank) {
+            return self.cx.out.count(Counter::RefusalsIgnored);
+        }
         let (state, mut scope) = self.parts(now, store);
         let next = state.on_gone(rank, GatherReason::Unreachable, &mut scope);
         self.enter(now, next, store);
@@ -189,10 +208,10 @@ impl<S: Store> Order<S> {
 
     /// Says goodbye: what is still to be sent is to be taken, nothing else follows. The others
     /// need not wait for a timeout.
-    pub fn handle_stop(&mut self, _now: Instant, store: &mut S) {
+    pub fn handle_stop(&mut self, now: Instant, store: &mut S) {
         if !matches!(self.state(), State::Stopped) {
             self.say_goodbye(store);
-            self.state = Some(State::Stopped);
+            self.enter(now, Next::Stop, store);
         }
     }
 
@@ -201,7 +220,7 @@ impl<S: Store> Order<S> {
     pub fn handle_leave(&mut self, now: Instant, store: &mut S) {
         self.say_goodbye(store);
         for rank in self.cx.links.others().iter() {
-            self.cx.links.unreachable(rank);
+            self.cx.links.lost(rank);
             let (state, mut scope) = self.parts(now, store);
             let next = state.on_gone(rank, |_| GatherReason::Reload, &mut scope);
             self.enter(now, next, store);

@@ -6,6 +6,10 @@ use crate::base::Instant;
 
 use super::options::Options;
 
+/// A life of a daemon is remembered for so many failure timeouts at least: while it is missed and
+/// a ring without it is formed, it may still be there.
+const FORGETTING_FACTOR: u32 = 10;
+
 /// Times that follow from the failure timeout.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timing {
@@ -21,6 +25,9 @@ pub(crate) struct Timing {
     pub(crate) search: Duration,
     /// Who was not heard for so long is not heard.
     pub(crate) hearing: Duration,
+    /// A life of a daemon that shows nothing of itself for so long is forgotten, should an earlier
+    /// one speak.
+    pub(crate) forgetting: Duration,
     /// The token goes round so often though few need it.
     pub(crate) tour: Duration,
     /// A token that nobody needs goes on a tour so often.
@@ -47,6 +54,7 @@ impl Timing {
             presence: failure / 2,
             search: (failure / 2).max(options.rest_interval / 2),
             hearing: failure * 2,
+            forgetting: options.forget_after.max(failure * FORGETTING_FACTOR),
             tour: failure / 10,
             rest: options.rest_interval,
             linger: Duration::from_millis(1).min(failure / 40),

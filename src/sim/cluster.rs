@@ -32,7 +32,7 @@ pub struct Cluster<C> {
     pub network: Network,
     pub(super) trace: Trace,
     pub(super) step: u64,
-    rng: Rng,
+    pub(super) rng: Rng,
     traps: Vec<Action>,
     tuning: Tuning,
     /// What is the same for all daemons of a run.
@@ -59,7 +59,8 @@ impl<C: Core> Cluster<C> {
     pub fn new(daemons: usize, seed: u64, tuning: Tuning) -> Self {
         let mut rng = Rng::new(seed);
         let network = Network::new(daemons, Weather::FAIR, rng.fork());
-        let host = |index: usize| Host::new(DaemonId::new(index as u32 + 1));
+        let first = tuning.first_incarnation;
+        let host = |index: usize| Host::new(DaemonId::new(index as u32 + 1), first);
         Self {
             now: Instant::ZERO,
             queue: Queue::default(),
@@ -206,6 +207,7 @@ impl<C: Core> Cluster<C> {
             Action::Crash(host) => self.end(host, DaemonEvent::Crash),
             Action::Stop(host) => self.stop(host),
             Action::Start(host) => self.start(host),
+            Action::SetBack(host, lives) => self.hosts[host].set_back(lives),
             Action::Pause(host, time) => {
                 let until = self.now + time;
                 self.hosts[host].paused_until = self.hosts[host].paused_until.max(until);
@@ -214,6 +216,8 @@ impl<C: Core> Cluster<C> {
             Action::CrashIn(..) | Action::PartitionIn(..) => self.traps.push(action),
             Action::Partition(parts) => self.network.partition(&parts),
             Action::Link(from, to, up) => self.network.set_link(from, to, up),
+            Action::Reject(from, to, on) => self.network.set_rejected(from, to, on),
+            Action::Refuse(host, about) => self.tell_refusal(host, about),
             Action::Heal => self.network.heal(),
             Action::Reload(host, cluster) => self.reload(host, cluster),
             Action::Weather(weather) => self.network.weather = weather,
@@ -265,7 +269,7 @@ impl<C: Core> Cluster<C> {
         (self.trace, self.timeline)
     }
 
-    fn push(&mut self, at: Instant, what: Happening) {
+    pub(super) fn push(&mut self, at: Instant, what: Happening) {
         self.queue.push(at.max(self.now), what);
     }
 
@@ -332,7 +336,8 @@ impl<C: Core> Cluster<C> {
         self.drain(host);
     }
 
-    fn setup(&self, host: usize, seed: u64) -> Setup {
+    fn setup(&mut self, host: usize, seed: u64) -> Setup {
+        let clock = self.hosts[host].tick();
         let this = &self.hosts[host];
         Setup {
             daemon: this.life.daemon,
@@ -341,6 +346,7 @@ impl<C: Core> Cluster<C> {
             seed,
             run: self.run,
             incarnation: this.life.incarnation,
+            clock,
             tuning: self.tuning.clone(),
         }
     }
@@ -574,17 +580,6 @@ impl<C: Core> Cluster<C> {
                     self.push(arrival.at, Happening::Arrive { to, channel, bytes });
                 }
             }
-        }
-    }
-
-    /// A machine that is up and has no daemon says so to those who send to it alone.
-    fn refuse(&mut self, route: Route, receiver: DaemonId) {
-        let gone = self.hosts[route.to].core.is_none();
-        let hears = self.network.hears(route.from, route.to);
-        let both = hears && self.network.hears(route.to, route.from);
-        if gone && both && !route.multicast && !self.rng.chance(200) {
-            let at = self.now + Duration::from_nanos(self.network.weather.latency_ns.0 * 2);
-            self.push(at, Happening::Unreachable { host: route.from, daemon: receiver });
         }
     }
 }

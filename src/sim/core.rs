@@ -13,6 +13,9 @@ pub trait Core: Sized {
     /// What `examples/sim.rs` must be told to simulate it.
     const FLAG: &'static str = "";
 
+    /// Whether it is the daemon's own, which has to bear what the model need not.
+    const IS_OURS: bool = false;
+
     /// Starts it.
     fn start(now: Instant, setup: &Setup) -> Self;
 
@@ -88,6 +91,8 @@ pub struct Setup {
     pub run: u64,
     /// Lives of this daemon before; greater than in each of them.
     pub incarnation: u32,
+    /// What its machine's clock shows: greater than to each life before, unless it was set back.
+    pub clock: u64,
     /// How it is tuned.
     pub tuning: Tuning,
 }

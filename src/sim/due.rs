@@ -19,6 +19,8 @@ pub enum Action {
     Stop(usize),
     /// Starts a daemon that is not running.
     Start(usize),
+    /// Sets a machine's clock back by so many lives: the next one of its daemon looks earlier.
+    SetBack(usize, u64),
     /// Keeps a daemon from running for a while; its datagrams wait in its buffers.
     Pause(usize, Duration),
     /// Crashes a daemon as soon as it is in the state of this name; any daemon where there is none.
@@ -29,6 +31,10 @@ pub enum Action {
     Partition(Vec<usize>),
     /// Cuts or restores one direction of a link.
     Link(usize, usize, bool),
+    /// Has tokens of one machine refused by another one, which takes all else; or no more.
+    Reject(usize, usize, bool),
+    /// Tells the daemon of a machine that nothing listens at another one's, true or not.
+    Refuse(usize, usize),
     /// Lets everybody hear everybody.
     Heal,
     /// Changes the weather.

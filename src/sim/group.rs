@@ -176,7 +176,7 @@ fn protocol_setup(setup: &Setup) -> ProtocolSetup {
         daemons: setup.daemons.iter().map(daemon).collect(),
         me: setup.daemon,
         cluster: setup.cluster,
-        incarnation: order::incarnation(setup),
+        incarnation: setup.clock,
         seed: setup.seed,
         options: order::options(setup),
     }
@@ -184,6 +184,7 @@ fn protocol_setup(setup: &Setup) -> ProtocolSetup {
 
 impl Core for Grouped {
     const FLAG: &'static str = " --groups";
+    const IS_OURS: bool = true;
 
     fn start(now: Instant, setup: &Setup) -> Self {
         let mut rng = Rng::new(setup.seed);

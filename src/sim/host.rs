@@ -36,10 +36,14 @@ pub(super) struct Host<C> {
     pub(super) cluster: u64,
     /// Of all its lives.
     salts: Vec<u64>,
+    /// What the clock showed at the start of the last life.
+    clock: u64,
+    /// And of all lives.
+    clocks: Vec<u64>,
 }
 
 impl<C: Core> Host<C> {
-    pub(super) fn new(daemon: DaemonId) -> Self {
+    pub(super) fn new(daemon: DaemonId, first_incarnation: u64) -> Self {
         Self {
             life: Life { daemon, incarnation: 0 },
             core: None,
@@ -57,7 +61,24 @@ impl<C: Core> Host<C> {
             habit: 0,
             cluster: CLUSTERS[0],
             salts: Vec::new(),
+            clock: first_incarnation - 1,
+            clocks: Vec::new(),
         }
+    }
+
+    /// What the clock shows as another life begins: not what it showed to one before, as real lives
+    /// are not in one millisecond of two times.
+    pub(super) fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        while self.clocks.contains(&self.clock) {
+            self.clock += 1;
+        }
+        self.clocks.push(self.clock);
+        self.clock
+    }
+
+    pub(super) fn set_back(&mut self, lives: u64) {
+        self.clock = self.clock.saturating_sub(lives);
     }
 
     /// Draws the seed of another life, with a salt that no life before had, as `Setup` demands.
@@ -113,7 +134,7 @@ mod tests {
 
     #[test]
     fn no_salt_comes_twice() {
-        let (mut host, mut rng) = (Host::<Ordering>::new(DaemonId::new(1)), Rng::new(1));
+        let (mut host, mut rng) = (Host::<Ordering>::new(DaemonId::new(1), 1), Rng::new(1));
         for _ in 0..5_000 {
             host.seed(&mut rng);
         }

@@ -24,6 +24,7 @@ mod listen;
 pub mod network;
 pub mod order;
 pub mod payload;
+mod refusal;
 pub mod report;
 pub mod rng;
 pub mod scenario;

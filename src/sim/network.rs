@@ -118,6 +118,8 @@ pub struct Network {
     pub weather: Weather,
     /// `links[from][to]`: whether `to` hears `from`.
     links: Vec<Vec<bool>>,
+    /// From where to where tokens are refused.
+    rejected: Vec<(usize, usize)>,
     recorded: VecDeque<(Channel, HeapBuffer)>,
     rng: Rng,
 }
@@ -126,12 +128,13 @@ impl Network {
     /// A network where everybody hears everybody.
     pub fn new(daemons: usize, weather: Weather, rng: Rng) -> Self {
         let links = vec![vec![true; daemons]; daemons];
-        Self { weather, links, recorded: VecDeque::new(), rng }
+        Self { weather, links, rejected: Vec::new(), recorded: VecDeque::new(), rng }
     }
 
     /// Lets everybody hear everybody.
     pub fn heal(&mut self) {
         self.links.iter_mut().flatten().for_each(|link| *link = true);
+        self.rejected.clear();
     }
 
     /// Cuts the network into parts: `part[i]` is the one of daemon `i`.
@@ -148,6 +151,19 @@ impl Network {
         self.links[from][to] = up;
     }
 
+    /// Has tokens from one machine to another refused, or takes them.
+    pub fn set_rejected(&mut self, from: usize, to: usize, is_rejected: bool) {
+        self.rejected.retain(|link| *link != (from, to));
+        if is_rejected {
+            self.rejected.push((from, to));
+        }
+    }
+
+    /// Whether what takes this way is refused.
+    pub fn rejects(&self, route: Route) -> bool {
+        route.channel == Channel::Token && self.rejected.contains(&(route.from, route.to))
+    }
+
     /// Whether `to` hears `from`.
     pub fn hears(&self, from: usize, to: usize) -> bool {
         self.links[from][to]
@@ -161,7 +177,7 @@ impl Network {
     /// What becomes of a datagram.
     pub fn carry(&mut self, now: Instant, route: Route, bytes: &HeapBuffer) -> Vec<Arrival> {
         let weather = &self.weather;
-        if !self.links[route.from][route.to] {
+        if !self.links[route.from][route.to] || self.rejects(route) {
             return Vec::new();
         }
         let lost = self.rng.chance(weather.drop)

@@ -28,17 +28,14 @@ pub struct Ordering {
     outputs: VecDeque<Output>,
 }
 
-/// The incarnation of this life.
-pub(super) fn incarnation(setup: &Setup) -> u64 {
-    setup.tuning.first_incarnation + u64::from(setup.incarnation)
-}
-
 pub(super) fn options(setup: &Setup) -> options::Options {
     let tuning = &setup.tuning;
     let datagram_bytes = tuning.datagram_bytes.max(PEER_DATAGRAM_BYTES_MIN);
     options::Options {
         failure_timeout: tuning.failure_timeout,
         rest_interval: tuning.rest_interval,
+        // The least that there may be: ten failure timeouts.
+        forget_after: Duration::ZERO,
         token_repeat: (tuning.failure_timeout / 20).max(Duration::from_micros(300)),
         datagram_bytes,
         // Daemons need not have the same: a ring goes by the least.
@@ -127,12 +124,14 @@ pub(super) fn place(ring: RingId, place: output::Place) -> Place {
 }
 
 impl Core for Ordering {
+    const IS_OURS: bool = true;
+
     fn start(now: Instant, setup: &Setup) -> Self {
         let core = options::Setup {
             me: setup.daemon,
             daemons: setup.daemons.clone(),
             cluster: setup.cluster,
-            incarnation: incarnation(setup),
+            incarnation: setup.clock,
             seed: setup.seed,
             options: options(setup),
         };

@@ -42,6 +42,9 @@ pub struct Run {
 /// Incarnations are below this.
 pub const INCARNATIONS_END: u64 = 1 << 43;
 
+/// By fewer lives than this a clock is set back.
+const SET_BACK_MAX: u64 = 500;
+
 /// Longest time from the last fault to rest, in failure timeouts.
 const SETTLE_TIMEOUTS: u32 = 200;
 
@@ -54,7 +57,11 @@ const WATCH_TIMEOUTS: u32 = 10;
 /// Makes the run that belongs to `seed`.
 pub fn run<C: Core>(seed: u64, options: &Options) -> Run {
     let mut rng = Rng::new(seed ^ 0x6d61_6472_6967_616c);
-    let plan = Plan::random(&mut rng, options);
+    let mut plan = Plan::random(&mut rng, options);
+    if C::IS_OURS {
+        // By a lot of its own: those that the model is known to fail with stay what they are.
+        plan.doubts(&mut Rng::new(seed ^ 0x646f_7562_7473));
+    }
     let mut cluster: Cluster<C> = Cluster::new(plan.daemons, rng.bits(), plan.tuning.clone());
     if options.timeline {
         cluster.record();
@@ -84,6 +91,8 @@ pub struct Plan {
     pub end: Instant,
     /// The links that stay cut one way, for good.
     pub one_way: Vec<(usize, usize)>,
+    /// From where to where tokens are refused, for good.
+    pub rejected: Vec<(usize, usize)>,
 }
 
 impl Plan {
@@ -119,6 +128,7 @@ impl Plan {
             actions: Vec::new(),
             end,
             one_way,
+            rejected: Vec::new(),
         };
         plan.starts(rng);
         let faults = rng.below(2 + length.as_nanos() as u64 / 20_000_000);
@@ -220,6 +230,53 @@ impl Plan {
         }
     }
 
+    /// Adds news that nothing listens where a daemon is alive, now and then because of a firewall;
+    /// and clocks that are set back.
+    fn doubts(&mut self, rng: &mut Rng) {
+        if self.daemons < 2 {
+            return;
+        }
+        let end = self.end.since(Instant::ZERO).as_nanos() as u64;
+        let timeout = self.tuning.failure_timeout.as_nanos() as u64;
+        let moment = |rng: &mut Rng| Instant::from_nanos(rng.below(end));
+        let count = if rng.chance(200) { rng.within(1..6) } else { 0 };
+        for _ in 0..count {
+            let (host, about) = (rng.index(self.daemons), rng.index(self.daemons));
+            self.actions.push((moment(rng), Action::Refuse(host, about)));
+        }
+        if rng.chance(100) {
+            let (from, to) = (rng.index(self.daemons), rng.index(self.daemons));
+            let at = moment(rng);
+            self.actions.push((at, Action::Reject(from, to, true)));
+            let back = at + Duration::from_nanos(rng.below(20 * timeout));
+            self.actions.push((back, Action::Reject(from, to, false)));
+        }
+        if rng.chance(200) {
+            let at = moment(rng);
+            self.set_back(rng, at);
+        }
+        if rng.chance(20) {
+            self.rejected.push((rng.index(self.daemons), rng.index(self.daemons)));
+        }
+    }
+
+    /// A daemon starts again with a clock that was set back.
+    fn set_back(&mut self, rng: &mut Rng, at: Instant) {
+        let timeout = self.tuning.failure_timeout.as_nanos() as u64;
+        let host = rng.index(self.daemons);
+        self.tuning.first_incarnation = self.tuning.first_incarnation.max(SET_BACK_MAX);
+        self.actions.push((at, Action::SetBack(host, rng.within(2..SET_BACK_MAX))));
+        let end = if rng.chance(500) { Action::Crash(host) } else { Action::Stop(host) };
+        self.actions.push((at, end));
+        let back = at + Duration::from_nanos(rng.below(3 * timeout));
+        self.actions.push((back, Action::Start(host)));
+    }
+
+    /// Whether some hear each other only in part, for good.
+    fn is_partial(&self) -> bool {
+        !self.one_way.is_empty() || !self.rejected.is_empty()
+    }
+
     /// Lets it all happen.
     pub fn carry_out<C: Core>(&self, cluster: &mut Cluster<C>) {
         if self.stranger {
@@ -258,6 +315,9 @@ fn end<C: Core>(cluster: &mut Cluster<C>, plan: &Plan, rng: &mut Rng) -> Ending 
     for &(from, to) in &plan.one_way {
         cluster.network.set_link(from, to, false);
     }
+    for &(from, to) in &plan.rejected {
+        cluster.network.set_rejected(from, to, true);
+    }
     // Some of the dead stay dead; one at least lives.
     for host in 0..cluster.hosts() {
         cluster.act(Action::Reload(host, CLUSTERS[0]));
@@ -277,7 +337,7 @@ fn end<C: Core>(cluster: &mut Cluster<C>, plan: &Plan, rng: &mut Rng) -> Ending 
         on_time = cluster.run_while(timeout, bound, formed);
         cluster.run_for(timeout * 2);
     }
-    if on_time && !plan.one_way.is_empty() {
+    if on_time && plan.is_partial() {
         // Who hears another in part takes all the time there is. An idle ring uses links that a
         // busy one does not, so there is some of both.
         cluster.silence();
@@ -289,7 +349,7 @@ fn end<C: Core>(cluster: &mut Cluster<C>, plan: &Plan, rng: &mut Rng) -> Ending 
     let mut ending = watch(cluster, plan, timeout);
     for _ in 1..ONE_WAY_WATCHES {
         let rings = rings(cluster);
-        if plan.one_way.is_empty() || rings == ending.1 {
+        if !plan.is_partial() || rings == ending.1 {
             break;
         }
         // Only a token that goes to whom it was not the turn of uses some links, which may be late.
@@ -345,7 +405,8 @@ fn retained<C: Core>(cluster: &Cluster<C>) -> Vec<(DaemonId, usize)> {
 /// Live daemons that hear each other; the stranger is alone, and where links stay cut nothing is
 /// said.
 fn components<C: Core>(cluster: &Cluster<C>, plan: &Plan) -> Vec<Vec<DaemonId>> {
-    if plan.one_way.iter().any(|(from, to)| from != to) {
+    let mut partial = plan.one_way.iter().chain(&plan.rejected);
+    if partial.any(|(from, to)| from != to) {
         return Vec::new();
     }
     let live = |host: &usize| cluster.core(*host).is_some();

@@ -1,10 +1,13 @@
 //! How a new ring comes about once its daemons have agreed on who they are.
 
-use crate::base::limits::{DAEMONS_MAX, PEER_DATAGRAM_BYTES_MIN, RING_WINDOW_PACKETS};
+use crate::base::limits::{
+    DAEMONS_MAX, PEER_DATAGRAM_BYTES_MIN, RING_NUMBER_MAX, RING_WINDOW_PACKETS,
+};
 use crate::base::{DaemonSet, Rank, RingId, Seq, Store};
 
 use super::codec::{Reader, Writer};
 use super::header::{Envelope, HEADER_BYTES, PacketKind};
+use super::join::is_life;
 use super::list::List;
 
 /// The leader's word that everybody proposed the same.
@@ -32,7 +35,9 @@ impl Commit {
             }
         }
         from.end()?;
-        Some(Self { ring, members, incarnations })
+        let are_lives = incarnations.iter().all(|&incarnation| is_life(incarnation));
+        let is_sane = are_lives && ring.number <= RING_NUMBER_MAX;
+        is_sane.then_some(Self { ring, members, incarnations })
     }
 
     /// The life of `rank` that agreed.

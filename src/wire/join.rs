@@ -24,7 +24,7 @@ pub struct Contact {
     pub number_max: u64,
 }
 
-fn is_life(incarnation: u64) -> bool {
+pub(super) fn is_life(incarnation: u64) -> bool {
     (1..=INCARNATION_MAX).contains(&incarnation)
 }
 

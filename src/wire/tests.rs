@@ -112,7 +112,7 @@ proptest! {
     #[test]
     fn words_of_membership_come_back(
         contact in contact(), joined in set(), proposal in set(), settled: bool,
-        ring in ring(), incarnations in vec(any::<u64>(), 0..=DAEMONS_MAX), seen in set(),
+        ring in ring(), incarnations in vec(1..=INCARNATION_MAX, 0..=DAEMONS_MAX), seen in set(),
     ) {
         read(contact.emit(envelope(), &mut Heap), |read| {
             assert_eq!(read, Packet::Presence(contact));
@@ -121,7 +121,8 @@ proptest! {
         read(join.emit(envelope(), &mut Heap), |read| assert_eq!(read, Packet::Join(join)));
         let members = DaemonSet::first_ranks(incarnations.len());
         let members = if incarnations.is_empty() { DaemonSet::EMPTY } else { members };
-        let commit = Commit { ring, members, incarnations: list(incarnations) };
+        let new_ring = RingId { number: ring.number.min(RING_NUMBER_MAX), ..ring };
+        let commit = Commit { ring: new_ring, members, incarnations: list(incarnations) };
         read(commit.emit(envelope(), &mut Heap), |read| {
             assert_eq!(read, Packet::Commit(Box::new(commit)));
         });

@@ -233,6 +233,40 @@ fn a_pair_that_hears_one_way_comes_to_rest() {
 }
 
 #[test]
+fn a_rejected_token_port_ends_in_rest() {
+    for (daemons, to) in [(2, 1), (3, 1), (3, 2), (5, 3)] {
+        let mut lab = OrderLab::formed(daemons);
+        lab.cluster.act(Action::Reject(0, to, true));
+        lab.load();
+        lab.cluster.run_for(FAILURE_TIMEOUT * cases(25, 100) as u32);
+        let told = configurations(&lab, 0).len();
+        assert!(told < 60, "{told} configurations");
+        lab.apart = true;
+        lab.judge();
+    }
+}
+
+#[test]
+fn a_daemon_whose_clock_was_set_back_is_let_in() {
+    for action in [Action::Crash(1), Action::Stop(1)] {
+        let tuning = Tuning { first_incarnation: 1_000, ..tuning(FAILURE_TIMEOUT) };
+        let mut lab = OrderLab::seeded(3, tuning, 1);
+        lab.forms(vec![0, 1, 2]);
+        lab.load();
+        lab.cluster.act(Action::SetBack(1, 500));
+        lab.cluster.act(action);
+        lab.cluster.run_for(millis(5));
+        lab.cluster.act(Action::Start(1));
+        // It is not known from old packets of its earlier life at first.
+        lab.cluster.run_for(FAILURE_TIMEOUT * 8);
+        assert!(in_one_ring(&lab.cluster, &[0, 2]));
+        let time = lab.forms(vec![0, 1, 2]);
+        assert!(time < FAILURE_TIMEOUT * 5, "{time:?}");
+        lab.judge();
+    }
+}
+
+#[test]
 fn old_packets_and_noise_change_nothing() {
     let mut lab = OrderLab::formed(3);
     lab.load();

@@ -153,7 +153,7 @@ impl Attempt {
         exchange: &Exchange<'_>,
         scope: &mut Scope<'_, S>,
     ) {
-        scope.cx.links.alive(scope.now, from);
+        scope.cx.alive(scope.now, from);
         self.learn(from, Info::new(exchange), scope.now);
         // At the beginning nobody has seen anything, and all speak at once.
         let is_late = scope.now.since(self.said_at) >= scope.cx.timing.spacing;
@@ -217,7 +217,7 @@ impl Attempt {
         };
         let silent: DaemonSet = others.iter().filter(|&rank| is_silent(rank)).collect();
         if !silent.is_empty() {
-            silent.iter().for_each(|rank| cx.links.unreachable(rank));
+            silent.iter().for_each(|rank| cx.links.lost(rank));
             return Next::Gather(Stuck);
         }
         if now.since(self.progress_at) >= failure * STUCK_FACTOR {

@@ -157,6 +157,7 @@ impl<B: Buffer> Gather<B> {
         let leader = commit.members.first();
         commit.members == self.proposal
             && commit.ring.number > cx.number_max
+            && cx.believes_new(commit.ring.number)
             && commit.incarnation(cx.me) == Some(cx.incarnation)
             && leader.is_some_and(|leader| cx.id(leader) == commit.ring.leader)
     }

@@ -61,6 +61,8 @@ pub(crate) enum Next {
     InstallWith,
     /// Nobody else is there: the ring of one goes on.
     Resume,
+    /// Goodbye was said.
+    Stop,
 }
 
 impl<B: Buffer> State<B> {
@@ -281,7 +283,7 @@ impl<B: Buffer> State<B> {
                     return stale(scope);
                 }
                 s.attempt.learn_done(done.seen.with(from), scope.now);
-                scope.cx.links.alive(scope.now, from);
+                scope.cx.alive(scope.now, from);
                 Next::Stay
             }
             Self::Recovery(s) if s.attempt.ring() == done.ring => {
@@ -364,6 +366,7 @@ impl<B: Buffer> State<B> {
                 let none = List::default();
                 Self::Operational(Operational::new(s.old, none, scope.cx, scope.now)).begin(scope)
             }
+            (Next::Stop, _) => Self::Stopped,
             (next, state) => unreachable!("{} does not lead to {next:?}", state.name()),
         }
     }
@@ -378,6 +381,10 @@ impl<B: Buffer> State<B> {
             Self::Operational(s) => {
                 let expected = s.expected(scope.cx, scope.now);
                 let excused_until = s.rotation.excused_until(scope.now);
+                scope.cx.links.were_here(scope.now, s.ring().set);
+                if let Some(suspect) = s.rotation.suspect() {
+                    scope.cx.links.doubt(scope.now, suspect, scope.cx.timing.failure);
+                }
                 (s.rotation.ring, expected, excused_until)
             }
             Self::Gather(s) => (s.old, DaemonSet::EMPTY, never),
@@ -448,7 +455,8 @@ fn again(next: Next) -> Next {
         | Next::Recover
         | Next::Install
         | Next::InstallWith
-        | Next::Resume) => other,
+        | Next::Resume
+        | Next::Stop) => other,
     }
 }
 

@@ -156,7 +156,7 @@ impl<B: Buffer> Recovery<B> {
         done: &Done,
         scope: &mut Scope<'_, S>,
     ) -> Next {
-        scope.cx.links.alive(scope.now, from);
+        scope.cx.alive(scope.now, from);
         self.attempt.learn_done(done.seen.with(from), scope.now);
         let is_late = scope.now.since(self.attempt.said_at) >= scope.cx.timing.spacing;
         if self.is_done() && !done.seen.contains(scope.cx.me) && is_late {

@@ -132,10 +132,64 @@ impl Daemon {
             "commit" => Self::committing(),
             "recovery" => Self::recovering(),
             "stopped" => Self::stopped(),
-            other => panic!("no state {other}"),
+            past => Self::with_past(past),
         };
         while daemon.order.poll_transmit().is_some() {}
         while daemon.order.poll_output().is_some() {}
+        daemon
+    }
+
+    fn with_past(past: &str) -> Self {
+        let mut daemon = match past {
+            "gather, all agree" => Self::second(),
+            "gather, exchanges came" => {
+                let mut daemon = Self::second();
+                daemon.ring = ring_to_be();
+                let exchanges = [0, 2].map(|index| daemon.exchange(index));
+                exchanges.iter().for_each(|exchange| daemon.take(exchange));
+                daemon
+            }
+            "commit, one is missing" => {
+                let mut daemon = Self::committing();
+                let exchange = daemon.exchange(2);
+                daemon.take(&exchange);
+                daemon
+            }
+            "recovery, one is missing" => {
+                let mut daemon = Self::recovering();
+                let done = daemon.done(2);
+                daemon.take(&done);
+                daemon
+            }
+            "gather from a ring" => {
+                let mut daemon = Self::operational();
+                daemon.input("goodbye");
+                daemon
+            }
+            "commit from a ring" => Self::committing_again(),
+            "recovery from a ring" => {
+                let mut daemon = Self::committing_again();
+                daemon.ring = daemon.transmitted().expect("it leads");
+                let exchange = daemon.exchange(2);
+                daemon.take(&exchange);
+                daemon
+            }
+            other => panic!("no state {other}"),
+        };
+        let state = past.split([',', ' ']).next();
+        assert_eq!(Some(daemon.order.state_name()), state);
+        while daemon.order.poll_transmit().is_some() {}
+        daemon
+    }
+
+    /// Of a ring of three one is gone, and the other two form the next.
+    fn committing_again() -> Self {
+        let mut daemon = Self::with_past("gather from a ring");
+        let two = ring_set().without(DaemonSet::only(rank(1)));
+        daemon.take_join(2, two, two);
+        daemon.now = daemon.now + Options::default().failure_timeout;
+        daemon.take_join(2, two, two);
+        daemon.look();
         daemon
     }
 
@@ -272,10 +326,28 @@ impl Daemon {
                 self.now = self.now + Duration::from_secs(10);
                 return self.order.handle_timeout(self.now, &mut Heap);
             }
+            "data of the old ring" => self.data(self.order.ring().unwrap()),
+            "commit of the leader" => {
+                assert!(self.is_committed(ring_to_be().number, 1) || self.has_recovered());
+                return;
+            }
+            "exchange before its commit" => {
+                self.ring = ring_to_be();
+                self.exchange(2)
+            }
             other => panic!("no input {other}"),
         };
         self.take(&packet);
     }
+
+    fn has_recovered(&self) -> bool {
+        self.order.state_name() == "recovery"
+    }
+}
+
+/// The ring that daemon 0 forms with the first three.
+fn ring_to_be() -> RingId {
+    RingId { number: first_ring(1).number + (1 << 20), leader: id(0) }
 }
 
 /// Operational before and behind the first round of the token, and the other four.
@@ -305,6 +377,18 @@ const INPUTS: [&str; 21] = [
     "silence",
 ];
 
+/// Cells that need more of a past: what the daemon went through, and what comes then.
+const LATER: [(&str, &str); 8] = [
+    ("gather, all agree", "exchange before its commit"),
+    ("gather, all agree", "commit of the leader"),
+    ("gather, exchanges came", "commit of the leader"),
+    ("commit, one is missing", "exchange"),
+    ("recovery, one is missing", "done"),
+    ("gather from a ring", "data of the old ring"),
+    ("commit from a ring", "data of the old ring"),
+    ("recovery from a ring", "data of the old ring"),
+];
+
 /// What the state does: stays (`.`), drops the packet as stale (`-`), or goes to another.
 fn reaction(state: &str, input: &str) -> String {
     let mut daemon = Daemon::in_state(state);
@@ -332,6 +416,10 @@ fn every_state_does_with_every_input_what_the_table_says() {
             write!(table, "{:12}", reaction(state, input)).unwrap();
         }
     }
+    table.push('\n');
+    for (past, input) in LATER {
+        write!(table, "\n{past:26}{input:28}{}", reaction(past, input)).unwrap();
+    }
     let lines = table.lines().map(str::trim_end);
     let table = lines.collect::<Vec<_>>().join("\n");
     assert_eq!(table, include_str!("table.txt").trim_end(), "\n{table}");
@@ -353,7 +441,9 @@ fn of_those_who_ask_together_the_first_in_ring_order_gets_the_token() {
 /// Packets that no daemon of ours sends, although all is well with their form.
 mod lies {
     use super::*;
-    use crate::base::limits::RING_WINDOW_PACKETS;
+    use crate::base::limits::{
+        INCARNATION_MAX, RING_NUMBER_CLAIM_MAX, RING_NUMBER_MAX, RING_WINDOW_PACKETS,
+    };
 
     impl Daemon {
         fn data_at(&self, seq: u64) -> HeapBuffer {
@@ -502,6 +592,48 @@ mod lies {
         let presence = daemon.presence(3, first_ring(3), members);
         daemon.take(&presence);
         assert_eq!(daemon.order.tally().get(Counter::PacketsForeign), 1);
+    }
+
+    #[test]
+    fn a_commit_of_no_life_or_of_a_ring_beyond_what_can_follow_is_not_a_packet() {
+        let legal = first_ring(0).number + (1 << 20);
+        for (number, life) in [(RING_NUMBER_MAX + 1, 1), (legal, 0), (legal, INCARNATION_MAX + 1)] {
+            let mut daemon = Daemon::gathering();
+            let (ring, members) = (RingId { number, leader: id(1) }, DaemonSet::only(rank(1)));
+            let mut incarnations = List::default();
+            assert!(incarnations.push(life));
+            let commit = Commit { ring, members, incarnations };
+            daemon.take(&commit.emit(from(1), &mut Heap).unwrap());
+            assert_eq!(daemon.order.tally().get(Counter::PacketsForeign), 1, "{number} {life}");
+        }
+    }
+
+    /// Takes joins of two others that agree, one of which has seen this number; the number of the
+    /// ring that it forms with them.
+    fn leads_after(number_max: u64) -> Option<u64> {
+        let mut daemon = Daemon::gathering();
+        for index in 1..3 {
+            let members = DaemonSet::only(rank(index));
+            let mut contact = daemon.contact(index, first_ring(index), members);
+            contact.number_max = if index == 2 { number_max } else { contact.number_max };
+            let joined = DaemonSet::first_ranks(4);
+            let join = Join { contact, joined, proposal: ring_set(), settled: true };
+            daemon.take(&join.emit(from(index), &mut Heap).unwrap());
+        }
+        daemon.order.handle_timeout(daemon.now, &mut Heap);
+        daemon.transmitted().map(|ring| ring.number)
+    }
+
+    #[test]
+    fn no_daemon_is_led_so_far_that_its_own_words_are_no_packets() {
+        let led = leads_after(RING_NUMBER_CLAIM_MAX).expect("a ring");
+        assert!(led > RING_NUMBER_CLAIM_MAX && led <= RING_NUMBER_MAX);
+        // All that follow go on from there.
+        assert!(Daemon::second().is_committed(led, 1));
+        for lie in [RING_NUMBER_CLAIM_MAX + 1, RING_NUMBER_MAX] {
+            assert_eq!(leads_after(lie), None, "{lie}");
+            assert!(!Daemon::second().is_committed(lie + (2 << 20), 1), "{lie}");
+        }
     }
 
     #[test]

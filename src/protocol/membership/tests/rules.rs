@@ -9,7 +9,7 @@ use crate::protocol::output::Output;
 impl Daemon {
     /// As [`Daemon::gathering`], but second in the ring, so that another one leads it; the others
     /// have agreed on the ring.
-    fn second() -> Self {
+    pub(super) fn second() -> Self {
         let mut daemon = Self::gathering_as(1);
         for index in [0, 2] {
             let join = daemon.join(index, ring_set());
@@ -21,13 +21,13 @@ impl Daemon {
     }
 
     /// Lets it look at the joins that are here.
-    fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         self.order.handle_timeout(self.now, &mut Heap);
     }
 
     /// The leader finds that all agree, on a ring of this number, with the second daemon in this
     /// life. Whether that one takes part.
-    fn is_committed(&mut self, number: u64, incarnation: u64) -> bool {
+    pub(super) fn is_committed(&mut self, number: u64, incarnation: u64) -> bool {
         let mut incarnations = List::default();
         [1, incarnation, 1].into_iter().for_each(|life| assert!(incarnations.push(life)));
         let ring = RingId { number, leader: id(0) };
@@ -37,7 +37,7 @@ impl Daemon {
     }
 
     /// Takes the join of a daemon that hears `joined` and proposes `proposal`.
-    fn take_join(&mut self, index: usize, joined: DaemonSet, proposal: DaemonSet) {
+    pub(super) fn take_join(&mut self, index: usize, joined: DaemonSet, proposal: DaemonSet) {
         let contact = self.contact(index, first_ring(index), DaemonSet::only(rank(index)));
         let join = Join { contact, joined, proposal, settled: true };
         self.take(&join.emit(from(index), &mut Heap).unwrap());
