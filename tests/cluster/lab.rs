@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::PATIENCE;
-use crate::support::daemon::{Driver, shout};
+use crate::support::daemon::{Driver, is_required, shout};
 
 /// One at a time: a lab wants the machine for itself, as what it shows has to do with time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -30,7 +30,7 @@ pub(crate) fn is_possible() -> bool {
         }
         let why = String::from_utf8_lossy(&tried.stderr).into_owned();
         shout(&format!("The tests of a cluster are NOT RUN, nothing of it is shown: {why}"));
-        assert!(std::env::var_os("MADRIGAL_REQUIRE_LAB").is_none(), "{why}");
+        assert!(!is_required("MADRIGAL_REQUIRE_LAB"), "{why}");
         false
     })
 }
