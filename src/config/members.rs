@@ -65,7 +65,7 @@ pub(super) fn cluster(
     let blamed = if cluster.segments.len() > 1 { "segments" } else { "daemons" };
     let me = match cluster.conflict() {
         Some((_, why)) => Err(why),
-        None => find_me(&cluster, who, host),
+        None => find_me(&cluster, who, host, "set `daemon.name` or --name"),
     };
     if let Err(why) = &me {
         section.conflict(blamed, why);
@@ -182,11 +182,13 @@ fn clients(value: &DeValue<'_>) -> Option<Vec<IpAddr>> {
     (clients.len() <= LISTEN_ADDRESSES_MAX).then_some(clients)
 }
 
-/// Which daemon this one is; none where there is no cluster, or none need be.
+/// Which daemon this one is; none where there is no cluster, or none need be. `how`: what there is
+/// to do where that is not known.
 pub(super) fn find_me<'c>(
     cluster: &'c Cluster,
     who: Who,
     host: &dyn Host,
+    how: &str,
 ) -> Result<Option<&'c ClusterDaemon>, String> {
     let all = &cluster.daemons;
     if all.is_empty() {
@@ -209,10 +211,7 @@ pub(super) fn find_me<'c>(
         (Who::Local, _) => "several have addresses of this host".to_owned(),
     };
     let listed = all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    Err(format!(
-        "does not tell which daemon this one is: {which}; set `daemon.name` or --name to one of \
-         {listed}"
-    ))
+    Err(format!("does not tell which daemon this one is: {which}; {how} to one of {listed}"))
 }
 
 fn datagram_bytes(

@@ -9,7 +9,7 @@ use super::{Config, ConfigError};
 
 pub(super) const ACCESS_FILE: &str = "unix\nlocal\n";
 
-/// The host with address 10.0.0.2, on Ethernet with jumbo frames, and files in `etc`.
+/// The host with address 10.0.0.2 and loopback, on Ethernet with jumbo frames, and files in `etc`.
 pub(super) struct TestHost;
 
 impl Host for TestHost {
@@ -22,7 +22,8 @@ impl Host for TestHost {
     }
 
     fn has(&self, address: IpAddr) -> bool {
-        address.to_string() == "10.0.0.2"
+        let own: IpAddr = [10, 0, 0, 2].into();
+        address == own || address.is_loopback() || address.is_unspecified()
     }
 
     fn mtu(&self, address: IpAddr) -> Option<usize> {
