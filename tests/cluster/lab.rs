@@ -45,6 +45,14 @@ fn script(lab: &str) -> Command {
     command
 }
 
+/// Runs a command of `scripts/lab` that must fail; what it says.
+#[allow(dead_code, reason = "of the tests that share this file not all need it")]
+pub(crate) fn refusal(lab: &str, words: &[&str]) -> String {
+    let output = script(lab).args(words).output().expect("the lab's script runs");
+    assert!(!output.status.success(), "lab {} has an effect", words.join(" "));
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
 /// What a lab is built with.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -107,6 +115,12 @@ impl Lab {
         let output = script(&self.name).args(words).output().expect("the lab's script runs");
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "lab {}: {told}", words.join(" "));
+    }
+
+    /// Runs one that must fail; what it says.
+    #[allow(dead_code, reason = "of the tests that share this file not all need it")]
+    pub(crate) fn refusal(&self, words: &[&str]) -> String {
+        refusal(&self.name, words)
     }
 
     /// A program to run on a host.

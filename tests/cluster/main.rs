@@ -14,6 +14,7 @@ mod local;
 mod loss;
 mod memory;
 mod program;
+mod script;
 mod segments;
 mod still;
 mod strangers;
