@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::cluster::{Cluster, ClusterDaemon, Ring, Segment};
+use super::cluster::{Cluster, ClusterDaemon, Ring, Segment, is_of_one_link};
 use super::file::{self, Document, Section};
 use super::host::{Host, Who};
 use crate::base::limits::{
@@ -57,6 +57,7 @@ pub(super) fn cluster(
     let mut cluster = Cluster {
         segments,
         daemons,
+        scope: 0,
         failure_timeout: Duration::from_millis(failure),
         datagram_bytes: default.datagram_bytes,
         receive_bytes,
@@ -72,8 +73,10 @@ pub(super) fn cluster(
     }
     let me = me.ok().flatten();
     let bytes = datagram_bytes(&size, me, &cluster, host);
+    let scope = me.map_or(0, |me| scope(me, host));
     let me = me.map(|daemon| daemon.name).or(who.name());
     cluster.datagram_bytes = bytes;
+    cluster.scope = scope;
     cluster.ring = ring(document.section("ring"));
     (cluster, me.unwrap_or(super::Config::default().daemon))
 }
@@ -212,6 +215,13 @@ pub(super) fn find_me<'c>(
     };
     let listed = all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     Err(format!("does not tell which daemon this one is: {which}; {how} to one of {listed}"))
+}
+
+/// The interface of `me` where that has to be known. Any zone in the file would be one of the host
+/// that it was written on, and hosts share files.
+pub(super) fn scope(me: &ClusterDaemon, host: &dyn Host) -> u32 {
+    let number = is_of_one_link(me.address).then(|| host.interface(me.address));
+    number.flatten().unwrap_or(0)
 }
 
 fn datagram_bytes(

@@ -304,6 +304,12 @@ fn ipv6() {
 }
 
 #[test]
+fn addresses_of_one_link() {
+    with(3, |plan| plan.flag("--link-local"), serves);
+    with(3, |plan| plan.flag("--link-local").flag("--spread"), serves);
+}
+
+#[test]
 fn sessions_on_cores_of_their_own() {
     with(3, |plan| plan.option("--cores", "3"), serves);
 }

@@ -14,7 +14,7 @@ use super::keyword::{
 use super::parser::{Entry, Interface, Mistake, Segment as Block, Statement, Value, sticking};
 use crate::base::limits::{DAEMON_NAME_BYTES_MAX, DAEMONS_MAX, SEGMENTS_MAX};
 use crate::base::{DaemonId, DaemonName};
-use crate::config::cluster::{ClusterDaemon, Segment};
+use crate::config::cluster::{ClusterDaemon, Segment, is_of_one_link};
 use crate::config::host::{Host, Who};
 use crate::config::members::{self, FAILURE_TIMEOUTS_MS};
 use crate::config::{AccessList, CONTROL_MODE, Config, Listen, LogLevel, Methods, UnixSocket};
@@ -98,6 +98,7 @@ impl<'h> Effects<'h> {
         match members::find_me(cluster, who, self.host, "set --name") {
             Ok(me) => {
                 let me = me.or(cluster.daemons.first()).expect("a segment has daemons").clone();
+                self.config.cluster.scope = members::scope(&me, self.host);
                 self.config.listen = self.listen(&me);
                 self.config.daemon = me.name;
             }
@@ -446,8 +447,14 @@ impl<'h> Effects<'h> {
             let is_me = |it: &ClusterDaemon| it.name == me.name;
             let index = self.config.cluster.daemons.iter().position(is_me);
             let span = index.map_or(0..0, |index| self.spans[index].clone());
-            for absent in tcp.extract_if(.., |address| !self.host.has(*address)) {
-                let why = format!("no clients come by {absent}: this host has no such address");
+            let has_no = |it: &mut IpAddr| is_of_one_link(*it) || !self.host.has(*it);
+            for absent in tcp.extract_if(.., has_no) {
+                let why = if is_of_one_link(absent) {
+                    "it is of one link only; all addresses, `C ::`, are those too"
+                } else {
+                    "this host has no such address"
+                };
+                let why = format!("no clients come by {absent}: {why}");
                 self.notes.push(Mistake::new(span.clone(), why));
             }
         }

@@ -199,6 +199,25 @@ fn authentication_is_as_in_spread() {
 }
 
 #[test]
+fn addresses_of_one_link_are_on_the_interface_that_has_the_own_one() {
+    let text = "Spread_Segment [ff02::1:2]:5000 { a fe80::1%eth7 { fe80::1 C ::1 }\n\
+                b fe80::2%eth0 { D C fe80::2 C ::1 } }";
+    let config = parse(text, Who::Local).unwrap();
+    let places = config.cluster.daemons.iter().map(|it| config.cluster.data(it).to_string());
+    let places: Vec<_> = places.collect();
+    assert_eq!((config.daemon, config.cluster.scope), (name("b"), 3));
+    assert_eq!(places, ["[fe80::1%3]:5000", "[fe80::2%3]:5000"]);
+    assert_eq!(config.listen.tcp, ["::1".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(notes(&config).len(), 1, "{:?}", notes(&config));
+    // Of other hosts it is not known, and all agree without it.
+    let other = parse(text, Who::Named(name("a"))).unwrap().cluster;
+    assert_eq!((other.scope, other.identity()), (0, config.cluster.identity()));
+    let converted = convert(&config, Path::new("etc/spread.conf"));
+    let ours = parse_as(&converted, Path::new("etc/madrigal.toml"), Who::Local).unwrap();
+    assert_eq!(ours.cluster, config.cluster);
+}
+
+#[test]
 fn a_daemon_that_is_not_there_is_an_error_with_the_candidates() {
     let text = "Spread_Segment 10.0.0.255 { a 10.0.0.1 c 10.0.0.3 }";
     let said = why(text);
