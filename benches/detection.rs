@@ -60,9 +60,14 @@ fn measure(driver: Driver, load: bool, trials: usize) {
         crew.wait_for_messages(&HOSTS, 100);
     }
     type Trial = fn(&Lab, &Crew, Duration) -> (Duration, Duration);
-    let all: [(&str, &str, Trial); 4] = [
+    let all: [(&str, &str, Trial); 5] = [
         ("process killed: others' clients know", "started again: ready until merged", killed),
         ("daemon told to stop: others' clients know", "started again: ready until merged", told),
+        (
+            "process killed while another is down: the third one's clients know",
+            "started again while another is down: ready until merged",
+            beside_one_that_is_down,
+        ),
         ("host silent: others' clients know", "it goes on: until clients are in one view", silent),
         ("network cut: all clients know", "network whole: until clients are in one view", cut),
     ];
@@ -96,8 +101,9 @@ fn last_view(crew: &Crew, hosts: &[&str]) -> Instant {
     })
 }
 
-/// How long the daemon of d3 took from being ready to being one of three, by its own log.
-fn merged(lab: &Lab, lines_before: usize) -> Duration {
+/// How long the daemon of d3 took from being ready to being one of so many, by its own log.
+fn merged(lab: &Lab, lines_before: usize, count: usize) -> Duration {
+    let count = format!("count={count} ");
     let time = |line: &str| {
         let clock = line.split('T').nth(1)?.split('Z').next()?;
         let mut parts = clock.split(':').map(|part| part.parse::<f64>().ok());
@@ -108,31 +114,42 @@ fn merged(lab: &Lab, lines_before: usize) -> Duration {
         let log = lab.log("d3");
         let mut lines = log.lines().skip(lines_before);
         let ready = lines.find(|line| line.ends_with("ready")).and_then(time)?;
-        let whole =
-            |line: &&str| line.contains("configuration installed") && line.contains("count=3");
+        let whole = |line: &&str| line.contains("configuration installed") && line.contains(&count);
         Some(lines.find(whole).and_then(time)?.saturating_sub(ready))
     })
 }
 
-fn ended(lab: &Lab, crew: &Crew, signal: Signal) -> (Duration, Duration) {
+/// Ends the daemon of d3 and starts it again, beside those of `others` and no more.
+fn ended(lab: &Lab, crew: &Crew, signal: Signal, others: &[&str]) -> (Duration, Duration) {
     let before = Instant::now();
     lab.signal("d3", signal);
-    crew.wait_for_parts(&[&OTHERS]);
-    let lost = last_view(crew, &OTHERS) - before;
+    crew.wait_for_parts(&[others]);
+    let lost = last_view(crew, others) - before;
     until("d3 has ended", || lab.pid("d3").is_none().then_some(()));
     let lines = lab.log("d3").lines().count();
     lab.run(&["start", "d3"]);
-    let found = merged(lab, lines);
-    crew.wait_for_all(lab);
+    let found = merged(lab, lines, others.len() + 1);
+    let all: Vec<&str> = others.iter().copied().chain(["d3"]).collect();
+    crew.wait_for_parts(&[&all]);
     (lost, found)
 }
 
 fn killed(lab: &Lab, crew: &Crew, _: Duration) -> (Duration, Duration) {
-    ended(lab, crew, Signal::KILL)
+    ended(lab, crew, Signal::KILL, &OTHERS)
 }
 
 fn told(lab: &Lab, crew: &Crew, _: Duration) -> (Duration, Duration) {
-    ended(lab, crew, Signal::TERM)
+    ended(lab, crew, Signal::TERM, &OTHERS)
+}
+
+/// There is always somebody to look for, and nobody may wait for it.
+fn beside_one_that_is_down(lab: &Lab, crew: &Crew, _: Duration) -> (Duration, Duration) {
+    lab.run(&["kill", "d2"]);
+    crew.wait_for_parts(&[&["d1", "d3"]]);
+    let times = ended(lab, crew, Signal::KILL, &["d1"]);
+    lab.run(&["start", "d2"]);
+    crew.wait_for_all(lab);
+    times
 }
 
 /// A process that stands still says nothing, and nothing says that it does not listen: as with a

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -31,7 +31,7 @@ fn run(arguments: &[&str]) -> Output {
 fn tool(command: &str, daemon: &Daemon) -> Output {
     let address = format!("unix:{}", daemon.socket().display());
     let mut tool = Command::new(env!("CARGO_BIN_EXE_madrigal"));
-    tool.args([command, "--address", &address]).output().expect("the tool runs")
+    tool.args(command.split(' ')).args(["--address", &address]).output().expect("the tool runs")
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -149,6 +149,18 @@ fn reload_by_command_says_what_changed_or_why_nothing_did() {
     // Nothing of what was refused is in force.
     let same = "the configuration is the same\n".to_owned();
     assert_eq!(reload("[ring]\nwindow_packets = 100"), (Some(0), same));
+}
+
+#[test]
+fn reload_waits_for_its_moment() {
+    let daemon = Daemon::start(&[]);
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let reload = |at: u64| tool(&format!("reload --at {at}"), &daemon).status.code();
+    let second = now().as_secs() + 2;
+    assert_eq!(reload(second), Some(0));
+    assert!(now() >= Duration::from_secs(second));
+    assert_eq!(reload(second), Some(0), "it is over");
+    assert_eq!(reload(second + 4_000), Some(2));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! says so: `members.rs`. What daemons must agree on: `identity.rs`.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use super::identity::Identity;
@@ -19,6 +19,9 @@ pub struct Cluster {
     /// All daemons, in the order of member lists and of the token: that of the file, segment by
     /// segment. Empty or with this one; names, ids and places are unique.
     pub daemons: Vec<ClusterDaemon>,
+    /// The number of the interface that has this daemon's address and leads to the others, if they
+    /// have addresses of one link; otherwise, and on other hosts, 0.
+    pub scope: u32,
     /// How long a daemon may give no sign before it counts as failed. Default 300 ms.
     pub failure_timeout: Duration,
     /// Bytes of the largest UDP payload. Default: what an Ethernet frame of 1,500 bytes holds.
@@ -87,6 +90,7 @@ impl Default for Cluster {
         Self {
             segments: vec![Segment::default()],
             daemons: Vec::new(),
+            scope: 0,
             failure_timeout: Duration::from_millis(300),
             datagram_bytes: 1_472,
             receive_bytes: 8 << 20,
@@ -168,12 +172,21 @@ impl Cluster {
 
     /// Where `daemon` takes data.
     pub fn data(&self, daemon: &ClusterDaemon) -> SocketAddr {
-        SocketAddr::new(daemon.address, self.segment(daemon).port)
+        self.place(daemon, self.segment(daemon).port)
     }
 
     /// Where `daemon` takes the token.
     pub fn token(&self, daemon: &ClusterDaemon) -> SocketAddr {
-        SocketAddr::new(daemon.address, self.segment(daemon).port + 1)
+        self.place(daemon, self.segment(daemon).port + 1)
+    }
+
+    fn place(&self, daemon: &ClusterDaemon, port: u16) -> SocketAddr {
+        match daemon.address {
+            IpAddr::V6(address) if is_of_one_link(daemon.address) => {
+                SocketAddrV6::new(address, port, 0, self.scope).into()
+            }
+            address => SocketAddr::new(address, port),
+        }
     }
 
     /// What tells this cluster from others: all that its daemons must agree on.
@@ -215,11 +228,22 @@ impl Cluster {
         if address.is_unspecified() || address.is_multicast() {
             return Some(format!("has {daemon}, which is no address of one host"));
         }
-        if matches!(address, IpAddr::V6(address) if address.is_unicast_link_local()) {
-            return Some(format!("has {daemon}, which is of one link only: take a wider address"));
+        let first = self.daemons[0].address;
+        if is_of_one_link(address) != is_of_one_link(first) {
+            let other = if is_of_one_link(address) { first } else { address };
+            let one = if is_of_one_link(address) { address } else { first };
+            return Some(format!(
+                "has daemons at {one}, which is of one link only, and at {other}, which is not: \
+                 take addresses of one kind for all"
+            ));
         }
         let others = [self.segment(daemon).multicast, Some(self.daemons[0].address)];
         let other = others.into_iter().flatten().find(|it| it.is_ipv4() != address.is_ipv4())?;
         Some(format!("has {daemon}, which is of another IP version than {other}"))
     }
+}
+
+/// Whether an address is known on one link only, and so on each of a host's interfaces another.
+pub(super) fn is_of_one_link(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }

@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6, ToSocketAddrs, UdpSocket};
 use std::path::Path;
 
 use rustix::net::sockopt;
 
+use super::cluster::is_of_one_link;
 use crate::base::DaemonName;
 use crate::base::limits::CONFIG_BYTES_MAX;
 
@@ -39,6 +40,9 @@ pub(super) trait Host {
     /// Whether the host has the address.
     fn has(&self, address: IpAddr) -> bool;
 
+    /// The number of the interface that has the address; of several the first.
+    fn interface(&self, address: IpAddr) -> Option<u32>;
+
     /// Bytes of the largest IP packet on the interface that has the address.
     fn mtu(&self, address: IpAddr) -> Option<usize>;
 
@@ -70,7 +74,17 @@ impl Host for ThisHost {
 
     /// Asks for what is needed of it: that a socket may be bound to it.
     fn has(&self, address: IpAddr) -> bool {
-        UdpSocket::bind((address, 0)).is_ok()
+        match address {
+            IpAddr::V6(ip) if is_of_one_link(address) => self
+                .interface(address)
+                .is_some_and(|it| UdpSocket::bind(SocketAddrV6::new(ip, 0, 0, it)).is_ok()),
+            address => UdpSocket::bind((address, 0)).is_ok(),
+        }
+    }
+
+    fn interface(&self, address: IpAddr) -> Option<u32> {
+        let IpAddr::V6(address) = address else { return None };
+        u32::from_str_radix(interface_of(address)?.split_whitespace().nth(1)?, 16).ok()
     }
 
     fn mtu(&self, address: IpAddr) -> Option<usize> {
@@ -98,6 +112,10 @@ impl Host for NoHost {
         false
     }
 
+    fn interface(&self, _address: IpAddr) -> Option<u32> {
+        None
+    }
+
     fn mtu(&self, _address: IpAddr) -> Option<usize> {
         None
     }
@@ -116,11 +134,15 @@ fn mtu_ipv4(address: Ipv4Addr) -> io::Result<usize> {
     Ok(sockopt::ip_mtu(&socket)? as usize)
 }
 
-/// Looks for the interface of the address where the kernel lists them.
-fn mtu_ipv6(address: Ipv6Addr) -> Option<usize> {
+/// What the kernel says of the interface of an address: address, number, and its name last.
+fn interface_of(address: Ipv6Addr) -> Option<String> {
     let list = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
     let wanted = format!("{:032x}", address.to_bits());
-    let line = list.lines().find(|line| line.starts_with(&wanted))?;
+    list.lines().find(|line| line.starts_with(&wanted)).map(str::to_owned)
+}
+
+fn mtu_ipv6(address: Ipv6Addr) -> Option<usize> {
+    let line = interface_of(address)?;
     let interface = line.split_whitespace().next_back()?;
     let mtu = std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{interface}/mtu")).ok()?;
     mtu.trim().parse().ok()
@@ -144,5 +166,7 @@ mod tests {
         assert!(!ThisHost.has(elsewhere));
         assert_eq!(ThisHost.mtu(elsewhere), None);
         assert_eq!(ThisHost.mtu("2001:db8::1".parse().unwrap()), None);
+        assert!(!ThisHost.has("fe80::4d:5".parse().unwrap()));
+        assert_eq!(ThisHost.interface("fe80::4d:5".parse().unwrap()), None);
     }
 }

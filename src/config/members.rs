@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::cluster::{Cluster, ClusterDaemon, Ring, Segment};
+use super::cluster::{Cluster, ClusterDaemon, Ring, Segment, is_of_one_link};
 use super::file::{self, Document, Section};
 use super::host::{Host, Who};
 use crate::base::limits::{
@@ -57,6 +57,7 @@ pub(super) fn cluster(
     let mut cluster = Cluster {
         segments,
         daemons,
+        scope: 0,
         failure_timeout: Duration::from_millis(failure),
         datagram_bytes: default.datagram_bytes,
         receive_bytes,
@@ -65,15 +66,17 @@ pub(super) fn cluster(
     let blamed = if cluster.segments.len() > 1 { "segments" } else { "daemons" };
     let me = match cluster.conflict() {
         Some((_, why)) => Err(why),
-        None => find_me(&cluster, who, host),
+        None => find_me(&cluster, who, host, "set `daemon.name` or --name"),
     };
     if let Err(why) = &me {
         section.conflict(blamed, why);
     }
     let me = me.ok().flatten();
     let bytes = datagram_bytes(&size, me, &cluster, host);
+    let scope = me.map_or(0, |me| scope(me, host));
     let me = me.map(|daemon| daemon.name).or(who.name());
     cluster.datagram_bytes = bytes;
+    cluster.scope = scope;
     cluster.ring = ring(document.section("ring"));
     (cluster, me.unwrap_or(super::Config::default().daemon))
 }
@@ -182,11 +185,13 @@ fn clients(value: &DeValue<'_>) -> Option<Vec<IpAddr>> {
     (clients.len() <= LISTEN_ADDRESSES_MAX).then_some(clients)
 }
 
-/// Which daemon this one is; none where there is no cluster, or none need be.
+/// Which daemon this one is; none where there is no cluster, or none need be. `how`: what there is
+/// to do where that is not known.
 pub(super) fn find_me<'c>(
     cluster: &'c Cluster,
     who: Who,
     host: &dyn Host,
+    how: &str,
 ) -> Result<Option<&'c ClusterDaemon>, String> {
     let all = &cluster.daemons;
     if all.is_empty() {
@@ -209,10 +214,14 @@ pub(super) fn find_me<'c>(
         (Who::Local, _) => "several have addresses of this host".to_owned(),
     };
     let listed = all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    Err(format!(
-        "does not tell which daemon this one is: {which}; set `daemon.name` or --name to one of \
-         {listed}"
-    ))
+    Err(format!("does not tell which daemon this one is: {which}; {how} to one of {listed}"))
+}
+
+/// The interface of `me` where that has to be known. Any zone in the file would be one of the host
+/// that it was written on, and hosts share files.
+pub(super) fn scope(me: &ClusterDaemon, host: &dyn Host) -> u32 {
+    let number = is_of_one_link(me.address).then(|| host.interface(me.address));
+    number.flatten().unwrap_or(0)
 }
 
 fn datagram_bytes(

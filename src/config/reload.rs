@@ -53,6 +53,7 @@ impl Plan {
         };
         for (what, old, new) in [
             ("address", was.address.to_string(), is.address.to_string()),
+            ("interface", old.scope.to_string(), new.scope.to_string()),
             ("id", was.id.get().to_string(), is.id.get().to_string()),
             ("port", before.port.to_string(), after.port.to_string()),
             ("multicast group", group(before), group(after)),

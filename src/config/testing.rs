@@ -9,7 +9,7 @@ use super::{Config, ConfigError};
 
 pub(super) const ACCESS_FILE: &str = "unix\nlocal\n";
 
-/// The host with address 10.0.0.2, on Ethernet with jumbo frames, and files in `etc`.
+/// The host with addresses 10.0.0.2, fe80::2 and loopback, jumbo frames, and files in `etc`.
 pub(super) struct TestHost;
 
 impl Host for TestHost {
@@ -22,7 +22,15 @@ impl Host for TestHost {
     }
 
     fn has(&self, address: IpAddr) -> bool {
-        address.to_string() == "10.0.0.2"
+        let own: IpAddr = [10, 0, 0, 2].into();
+        self.interface(address).is_some()
+            || address == own
+            || address.is_loopback()
+            || address.is_unspecified()
+    }
+
+    fn interface(&self, address: IpAddr) -> Option<u32> {
+        (address.to_string() == "fe80::2").then_some(3)
     }
 
     fn mtu(&self, address: IpAddr) -> Option<usize> {

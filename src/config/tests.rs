@@ -116,6 +116,7 @@ fn every_key_has_its_effect() {
                 member("alpha", "10.0.0.1"),
                 ClusterDaemon { id: DaemonId::new(7), ..member("beta", "10.0.0.2") },
             ],
+            scope: 0,
             failure_timeout: Duration::from_millis(250),
             datagram_bytes: 9_000,
             receive_bytes: 1 << 20,

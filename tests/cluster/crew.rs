@@ -18,6 +18,7 @@ use madrigal::sim::rng::Rng;
 use crate::lab::Lab;
 use crate::program::{Manner, Program};
 use crate::support::PATIENCE;
+use crate::support::daemon::tell;
 
 /// What all programs shall do.
 #[derive(Clone, Copy, Debug, Default)]
@@ -226,10 +227,14 @@ impl Crew {
             Ending { calm: Some(calm), settled, components: vec![daemons], ..Ending::default() };
         let trace = Trace { sessions, ending, ..Trace::default() };
         let events: usize = trace.sessions.iter().map(|log| log.entries.len()).sum();
-        println!("{} sessions, {events} events", trace.sessions.len());
         if let Err(violation) = check(&trace) {
-            panic!("{}", tell(&trace, &violation));
+            panic!("{}", explain(&trace, &violation));
         }
+        // Where all is captured that is written to standard output, it shall be seen that there was
+        // something to judge.
+        let thread = thread::current();
+        let (test, sessions) = (thread.name().unwrap_or_default(), trace.sessions.len());
+        tell(&format!("{test}: {sessions} sessions, {events} events judged"));
     }
 }
 
@@ -266,7 +271,7 @@ fn describe(seen: &[Seen]) -> String {
 }
 
 /// What went wrong, and what all sessions saw around it; the whole trace goes to a file.
-fn tell(trace: &Trace, violation: &Violation) -> String {
+fn explain(trace: &Trace, violation: &Violation) -> String {
     let mut lines: Vec<(u64, String)> = Vec::new();
     for log in &trace.sessions {
         for entry in &log.entries {

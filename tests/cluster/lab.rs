@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::PATIENCE;
-use crate::support::daemon::{Driver, shout};
+use crate::support::daemon::{Driver, is_required, shout};
 
 /// One at a time: a lab wants the machine for itself, as what it shows has to do with time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -30,7 +30,7 @@ pub(crate) fn is_possible() -> bool {
         }
         let why = String::from_utf8_lossy(&tried.stderr).into_owned();
         shout(&format!("The tests of a cluster are NOT RUN, nothing of it is shown: {why}"));
-        assert!(std::env::var_os("MADRIGAL_REQUIRE_LAB").is_none(), "{why}");
+        assert!(!is_required("MADRIGAL_REQUIRE_LAB"), "{why}");
         false
     })
 }
@@ -43,6 +43,14 @@ fn script(lab: &str) -> Command {
         .env("MADRIGALD", env!("CARGO_BIN_EXE_madrigald"))
         .stdin(Stdio::null());
     command
+}
+
+/// Runs a command of `scripts/lab` that must fail; what it says.
+#[allow(dead_code, reason = "of the tests that share this file not all need it")]
+pub(crate) fn refusal(lab: &str, words: &[&str]) -> String {
+    let output = script(lab).args(words).output().expect("the lab's script runs");
+    assert!(!output.status.success(), "lab {} has an effect", words.join(" "));
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// What a lab is built with.
@@ -107,6 +115,12 @@ impl Lab {
         let output = script(&self.name).args(words).output().expect("the lab's script runs");
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "lab {}: {told}", words.join(" "));
+    }
+
+    /// Runs one that must fail; what it says.
+    #[allow(dead_code, reason = "of the tests that share this file not all need it")]
+    pub(crate) fn refusal(&self, words: &[&str]) -> String {
+        refusal(&self.name, words)
     }
 
     /// A program to run on a host.

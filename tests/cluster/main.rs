@@ -14,18 +14,20 @@ mod local;
 mod loss;
 mod memory;
 mod program;
+mod script;
 mod segments;
 mod still;
 mod strangers;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
 use std::time::Instant;
 
 use crew::Crew;
 use lab::{Lab, Plan};
 use program::Manner;
-use support::daemon::drivers;
+use support::daemon::{drivers, tell};
 
 /// All hosts of the usual lab.
 const HOSTS: [&str; 3] = ["d1", "d2", "d3"];
@@ -42,9 +44,12 @@ fn with(hosts: usize, change: impl Fn(Plan) -> Plan, test: impl Fn(&Lab)) {
     }
     for &driver in drivers() {
         let plan = change(Plan::new(driver, hosts));
+        let lab = plan.start();
+        // Not before: until then it may have waited for another test.
         let begin = Instant::now();
-        test(&plan.start());
-        println!("{plan:?}: {:.1?}", begin.elapsed());
+        test(&lab);
+        let test = thread::current();
+        tell(&format!("{}: {driver}, {:.1?}", test.name().unwrap_or_default(), begin.elapsed()));
     }
 }
 

@@ -31,14 +31,21 @@ impl fmt::Display for Driver {
     }
 }
 
+/// Whether the environment says that what this machine may not allow must be tested: CI says so for
+/// `MADRIGAL_REQUIRE_LAB` and `MADRIGAL_REQUIRE_DRIVERS`. Set to nothing means no.
+pub(crate) fn is_required(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| !value.is_empty())
+}
+
 /// The drivers that this machine allows. Where it forbids io_uring, a line says so even in runs
-/// whose output is captured.
+/// whose output is captured; with `MADRIGAL_REQUIRE_DRIVERS` in the environment that is a failure.
 pub(crate) fn drivers() -> &'static [Driver] {
     static DRIVERS: OnceLock<&[Driver]> = OnceLock::new();
     DRIVERS.get_or_init(|| match Setup::new(Driver::IoUring).try_start() {
         Ok(_daemon) => &[Driver::IoUring, Driver::Mio],
         Err(log) => {
             shout(&format!("io_uring is NOT TESTED, this machine forbids it:\n{log}"));
+            assert!(!is_required("MADRIGAL_REQUIRE_DRIVERS"), "no io_uring:\n{log}");
             &[Driver::Mio]
         }
     })
@@ -46,8 +53,13 @@ pub(crate) fn drivers() -> &'static [Driver] {
 
 /// Writes past the capturing of test output.
 pub(crate) fn shout(text: &str) {
-    // Where standard error is gone there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "\n*** {text}");
+    tell(&format!("\n*** {text}"));
+}
+
+/// Writes a line there that is no alarm.
+pub(crate) fn tell(line: &str) {
+    // In one piece, as other tests write too. Where standard error is gone there is nobody to tell.
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// What a daemon is started with.

@@ -3,7 +3,8 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::failure::{Context, Result, failed, usage};
 use crate::output::Output;
@@ -11,9 +12,13 @@ use crate::output::Output;
 /// How long the daemon may take: it resolves the names of the file that it reads.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Longest wait for the moment of a reload: one that is further away is meant otherwise.
+const AHEAD_MAX: Duration = Duration::from_secs(3_600);
+
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   madrigal reload                     what changed is told, or why nothing did (exit code 1)
+  madrigal reload --at 1798761600     at that second, as date +%s has it
   madrigal counters                   all counters of the daemon, a name and a value in a line
   madrigal counters -a unix:/run/m/4803
 
@@ -41,6 +46,41 @@ impl Args {
         };
         Ok(path.into())
     }
+}
+
+/// Arguments of `madrigal reload`.
+#[derive(clap::Args)]
+pub(crate) struct ReloadArgs {
+    #[command(flatten)]
+    daemon: Args,
+    /// Wait for this second since 1970 (`date +%s`), so that all hosts do it at once; one that is
+    /// over is not waited for
+    #[arg(long, value_name = "SECOND")]
+    at: Option<u64>,
+}
+
+/// Lets the daemon read its configuration, when it is time.
+pub(crate) fn reload(args: &ReloadArgs) -> Result {
+    if let Some(second) = args.at {
+        if until(second)? > AHEAD_MAX {
+            return Err(usage(format!("--at {second} is more than an hour ahead")));
+        }
+        loop {
+            // Looked at anew: the clock may be set meanwhile.
+            let left = until(second)?;
+            if left.is_zero() {
+                break;
+            }
+            thread::park_timeout(left);
+        }
+    }
+    run("reload", &args.daemon)
+}
+
+/// How long it is until then; nothing if it is over.
+fn until(second: u64) -> Result<Duration> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("no time to go by")?;
+    Ok(Duration::from_secs(second).saturating_sub(now))
 }
 
 /// Gives the daemon the command `word`, and prints what it has to say.

@@ -48,7 +48,7 @@ enum Command {
     Config(config::Action),
     /// Let the daemon read its configuration again.
     #[command(after_help = control::EXAMPLES)]
-    Reload(control::Args),
+    Reload(control::ReloadArgs),
     /// Print what the daemon has counted.
     #[command(after_help = control::EXAMPLES)]
     Counters(control::Args),
@@ -74,7 +74,7 @@ fn run(command: &Command) -> Result {
         Command::Recv(args) => recv::run(args),
         Command::Flood(args) => flood::run(args),
         Command::Config(action) => config::run(action),
-        Command::Reload(args) => control::run("reload", args),
+        Command::Reload(args) => control::reload(args),
         Command::Counters(args) => control::run("counters", args),
         Command::Bench(bench) => bench::run(bench),
         Command::Doctor(args) => doctor::run(args),

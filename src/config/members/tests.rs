@@ -136,8 +136,9 @@ fn a_cluster_that_cannot_be_is_told_why() {
         let said = why(&format!("[cluster]\ndaemons = {daemons}\n"));
         assert!(said.contains(what), "{daemons}: {said}");
     }
-    let link_local = why("cluster.daemons = [\"a fe80::1\"]\ndaemon.name = \"a\"");
-    assert!(link_local.contains("of one link only"), "{link_local}");
+    let mixed = why("cluster.daemons = [\"a ::1\", \"b fe80::1\"]\ndaemon.name = \"a\"");
+    let both = "fe80::1, which is of one link only, and at ::1, which is not";
+    assert!(mixed.contains(both), "{mixed}");
     let named = "[cluster]\ndaemons = [\"a 10.0.0.1\"]\n[daemon]\nname = \"x\"\n";
     assert!(
         why(named).contains("none is called x; set `daemon.name` or --name to one of a 10.0.0.1")

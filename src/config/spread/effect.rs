@@ -7,11 +7,14 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::keyword::{Keyword, PRIORITIES, TIMERS, VERSIONS};
+use super::keyword::{
+    ACCELERATED_RING, ACCELERATED_WINDOW, Keyword, PERSONAL_WINDOW, PRIORITIES, TIMERS, VERSIONS,
+    WINDOW,
+};
 use super::parser::{Entry, Interface, Mistake, Segment as Block, Statement, Value, sticking};
 use crate::base::limits::{DAEMON_NAME_BYTES_MAX, DAEMONS_MAX, SEGMENTS_MAX};
 use crate::base::{DaemonId, DaemonName};
-use crate::config::cluster::{ClusterDaemon, Segment};
+use crate::config::cluster::{ClusterDaemon, Segment, is_of_one_link};
 use crate::config::host::{Host, Who};
 use crate::config::members::{self, FAILURE_TIMEOUTS_MS};
 use crate::config::{AccessList, CONTROL_MODE, Config, Listen, LogLevel, Methods, UnixSocket};
@@ -34,6 +37,11 @@ pub(super) struct Effects<'h> {
     spans: Vec<Range<usize>>,
     /// Keywords that were there, and where the last one stands.
     seen: BTreeMap<&'static str, Range<usize>>,
+    /// The numbers of those that have one.
+    numbers: BTreeMap<&'static str, u32>,
+    is_accelerated: bool,
+    /// Where the second segment begins.
+    second: Option<Range<usize>>,
     /// Where the methods of authentication stand.
     auth: Option<Range<usize>>,
     timeout: Option<Duration>,
@@ -52,6 +60,9 @@ impl<'h> Effects<'h> {
             is_ipv4: None,
             spans: Vec::new(),
             seen: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            is_accelerated: false,
+            second: None,
             auth: None,
             timeout: None,
             is_wide: false,
@@ -68,6 +79,7 @@ impl<'h> Effects<'h> {
     /// Everything that depends on all statements. `path`: the file.
     pub(super) fn finish(&mut self, path: &Path, who: Who) {
         self.timers();
+        self.windows();
         self.access(path);
         if self.config.cluster.segments.is_empty() {
             if self.mistakes.is_empty() {
@@ -83,9 +95,10 @@ impl<'h> Effects<'h> {
             let span = self.spans[index].clone();
             return self.wrong(&span, format!("the cluster {why}"));
         }
-        match members::find_me(cluster, who, self.host) {
+        match members::find_me(cluster, who, self.host, "set --name") {
             Ok(me) => {
                 let me = me.or(cluster.daemons.first()).expect("a segment has daemons").clone();
+                self.config.cluster.scope = members::scope(&me, self.host);
                 self.config.listen = self.listen(&me);
                 self.config.daemon = me.name;
             }
@@ -106,6 +119,15 @@ impl<'h> Effects<'h> {
 
     fn parameter(&mut self, keyword: &'static Keyword, value: Value<'_>, span: &Range<usize>) {
         let is_first = self.seen.insert(keyword.name, span.clone()).is_none();
+        match value {
+            Value::Number(number) => {
+                self.numbers.insert(keyword.name, number);
+            }
+            Value::Boolean(is_so) if keyword.name == ACCELERATED_RING => {
+                self.is_accelerated = is_so;
+            }
+            Value::Boolean(_) | Value::Text(_) | Value::Nothing => {}
+        }
         if let Some(why) = keyword.idle {
             if is_first {
                 self.note(span, format!("`{}` has no effect: {why}", keyword.name));
@@ -187,7 +209,47 @@ impl<'h> Effects<'h> {
         let wide = self.is_wide.then_some(WIDE_AREA_TIMEOUT);
         if let Some(timeout) = self.timeout.or(wide) {
             self.config.cluster.failure_timeout = timeout;
+        } else if let Some(span) = self.second.clone()
+            && !self.seen.contains_key("WideAreaNetwork")
+        {
+            let ours = self.config.cluster.failure_timeout.as_millis();
+            let theirs = WIDE_AREA_TIMEOUT.as_millis();
+            let why = format!(
+                "with several segments Spread takes `WideAreaNetwork` for true unless the file has \
+                 it, and waits {theirs} ms for a daemon that gives no sign; here it is {ours} ms, \
+                 as everything else is paced by measured rounds: `WideAreaNetwork = true` is for \
+                 ways of hundreds of milliseconds"
+            );
+            self.note(&span, why);
         }
+    }
+
+    /// They have no effect, but with those that contradict each other Spread does not start.
+    fn windows(&mut self) {
+        self.fits(PERSONAL_WINDOW, WINDOW);
+        if self.is_accelerated {
+            self.fits(ACCELERATED_WINDOW, PERSONAL_WINDOW);
+        }
+    }
+
+    /// A window, with its default, is no larger than another one.
+    fn fits(&mut self, window: (&'static str, u32), other: (&'static str, u32)) {
+        let value = |(name, default)| self.numbers.get(name).copied().unwrap_or(default);
+        let (size, most) = (value(window), value(other));
+        if size <= most {
+            return;
+        }
+        let places = [window.0, other.0].map(|name| self.seen.get(name).cloned());
+        let said = |place: &Option<_>| if place.is_some() { "" } else { " by default" };
+        let why = format!(
+            "`{}` is {size}{}, more than `{}`, which is {most}{}",
+            window.0,
+            said(&places[0]),
+            other.0,
+            said(&places[1])
+        );
+        let span = places.into_iter().flatten().next().expect("the defaults fit");
+        self.wrong(&span, why);
     }
 
     /// The list of method IP: beside the file, or else in `/etc`.
@@ -231,6 +293,9 @@ impl<'h> Effects<'h> {
             return self.wrong(&block.span, why);
         }
         let segment = cluster.segments.len();
+        if segment == 1 {
+            self.second = Some(block.span.clone());
+        }
         for entry in &block.daemons {
             if let Some(daemon) = self.daemon(entry, segment) {
                 self.config.cluster.daemons.push(daemon);
@@ -374,14 +439,30 @@ impl<'h> Effects<'h> {
         clients
     }
 
-    fn listen(&self, me: &ClusterDaemon) -> Listen {
+    fn listen(&mut self, me: &ClusterDaemon) -> Listen {
         let port = self.config.cluster.segment(me).port;
-        let wildcard = wildcard(me.address);
+        let mut tcp = me.clients.clone().unwrap_or_else(|| vec![wildcard(me.address)]);
+        // Of other hosts it is not known what addresses they have.
+        if self.host.has(me.address) {
+            let is_me = |it: &ClusterDaemon| it.name == me.name;
+            let index = self.config.cluster.daemons.iter().position(is_me);
+            let span = index.map_or(0..0, |index| self.spans[index].clone());
+            let has_no = |it: &mut IpAddr| is_of_one_link(*it) || !self.host.has(*it);
+            for absent in tcp.extract_if(.., has_no) {
+                let why = if is_of_one_link(absent) {
+                    "it is of one link only; all addresses, `C ::`, are those too"
+                } else {
+                    "this host has no such address"
+                };
+                let why = format!("no clients come by {absent}: {why}");
+                self.notes.push(Mistake::new(span.clone(), why));
+            }
+        }
         let socket =
             |name: String, mode| Some(UnixSocket { path: Path::new("/tmp").join(name), mode });
         Listen {
             port,
-            tcp: me.clients.clone().unwrap_or_else(|| vec![wildcard]),
+            tcp,
             unix: socket(port.to_string(), 0o666),
             shared_memory: socket(format!("{port}.shm"), 0o666),
             control: socket(format!("{port}.control"), CONTROL_MODE),

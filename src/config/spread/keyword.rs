@@ -79,6 +79,14 @@ pub(super) const PRIORITIES: [&str; 6] =
 /// IP versions.
 pub(super) const VERSIONS: [&str; 2] = ["IPv4", "IPv6"];
 
+/// The windows, in packets, and what they are where a file says nothing.
+pub(super) const WINDOW: (&str, u32) = ("Window", 160);
+pub(super) const PERSONAL_WINDOW: (&str, u32) = ("PersonalWindow", 20);
+pub(super) const ACCELERATED_WINDOW: (&str, u32) = ("AcceleratedWindow", 15);
+
+/// The ring variant.
+pub(super) const ACCELERATED_RING: &str = "AcceleratedRing";
+
 const fn works(name: &'static str, form: Form) -> Keyword {
     Keyword { name, form, idle: None }
 }
@@ -111,10 +119,10 @@ pub(super) const ALL: [Keyword; 31] = [
     works("AccessControlPolicy", Form::Text(usize::MAX)),
     works("MaxSessionMessages", Form::Number(0)),
     works("ActiveIPVersion", Form::Word(&VERSIONS)),
-    idle("Window", Form::Number(1), WINDOWS),
-    idle("PersonalWindow", Form::Number(1), WINDOWS),
-    idle("AcceleratedRing", Form::Boolean, VARIANT),
-    idle("AcceleratedWindow", Form::Number(0), WINDOWS),
+    idle(WINDOW.0, Form::Number(1), WINDOWS),
+    idle(PERSONAL_WINDOW.0, Form::Number(1), WINDOWS),
+    idle(ACCELERATED_RING, Form::Boolean, VARIANT),
+    idle(ACCELERATED_WINDOW.0, Form::Number(0), WINDOWS),
     works(TIMERS[0], Form::Number(1)),
     idle(TIMERS[1], Form::Number(1), PACE),
     idle(TIMERS[2], Form::Number(1), PACE),

@@ -126,6 +126,22 @@ fn a_daemon_listens_where_its_interfaces_say() {
     assert_eq!(listen("{ D 10.0.0.2 }"), "");
     assert_eq!(listen("{ D 10.0.0.2 C 127.0.0.1 C ::1 C 127.0.0.1 }"), "127.0.0.1 ::1");
     assert_eq!(listen("{ C 127.0.0.1 D C 0.0.0.0 C 10.0.0.2 C ::1 }"), "0.0.0.0 ::1");
+    assert_eq!(listen("{ D 10.0.0.2 C 10.0.0.3 C ::1 }"), "::1");
+}
+
+#[test]
+fn clients_cannot_come_by_addresses_of_other_hosts() {
+    let text = "Spread_Segment 10.0.0.255 {\n\
+                b 10.0.0.3 { 10.0.0.3 C 192.168.1.3 }\n\
+                a 10.0.0.2 { D 10.0.0.2 C 192.168.1.2 C 10.0.0.2 } }";
+    let config = parse(text, Who::Local).unwrap();
+    assert_eq!(config.listen.tcp, ["10.0.0.2".parse::<std::net::IpAddr>().unwrap()]);
+    let said = "no clients come by 192.168.1.2: this host has no such address";
+    let said: Vec<_> = config.notes.iter().filter(|note| note.message == said).collect();
+    assert_eq!((said.len(), said[0].line), (1, 3));
+    // Nothing is known of the other host.
+    let config = parse(text, Who::Named(name("b"))).unwrap();
+    assert_eq!((config.listen.tcp.len(), notes(&config).len()), (2, 1), "{:?}", notes(&config));
 }
 
 #[test]
@@ -139,6 +155,16 @@ fn wide_area_and_timers_set_the_failure_timeout() {
     let clamped = with(&timers(2));
     assert_eq!(clamped.cluster.failure_timeout.as_millis(), 10);
     assert!(notes(&clamped).contains(&"`TokenTimeout` is 2 ms: 10 ms are used"));
+    let two = |text: &str| {
+        let config = with(&format!("{text} Spread_Segment 10.1.0.255 {{ b 10.1.0.1 }}"));
+        let of_wide = |note: &&str| note.contains("Spread takes `WideAreaNetwork` for true");
+        let count = notes(&config).into_iter().filter(of_wide).count();
+        (config.cluster.failure_timeout.as_millis(), count)
+    };
+    assert_eq!(two(""), (300, 1));
+    assert_eq!(two("WideAreaNetwork = no"), (300, 0));
+    assert_eq!(two("WideAreaNetwork = yes"), (5_000, 0));
+    assert_eq!(two(&timers(700)), (700, 0));
 }
 
 #[test]
@@ -173,11 +199,30 @@ fn authentication_is_as_in_spread() {
 }
 
 #[test]
+fn addresses_of_one_link_are_on_the_interface_that_has_the_own_one() {
+    let text = "Spread_Segment [ff02::1:2]:5000 { a fe80::1%eth7 { fe80::1 C ::1 }\n\
+                b fe80::2%eth0 { D C fe80::2 C ::1 } }";
+    let config = parse(text, Who::Local).unwrap();
+    let places = config.cluster.daemons.iter().map(|it| config.cluster.data(it).to_string());
+    let places: Vec<_> = places.collect();
+    assert_eq!((config.daemon, config.cluster.scope), (name("b"), 3));
+    assert_eq!(places, ["[fe80::1%3]:5000", "[fe80::2%3]:5000"]);
+    assert_eq!(config.listen.tcp, ["::1".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(notes(&config).len(), 1, "{:?}", notes(&config));
+    // Of other hosts it is not known, and all agree without it.
+    let other = parse(text, Who::Named(name("a"))).unwrap().cluster;
+    assert_eq!((other.scope, other.identity()), (0, config.cluster.identity()));
+    let converted = convert(&config, Path::new("etc/spread.conf"));
+    let ours = parse_as(&converted, Path::new("etc/madrigal.toml"), Who::Local).unwrap();
+    assert_eq!(ours.cluster, config.cluster);
+}
+
+#[test]
 fn a_daemon_that_is_not_there_is_an_error_with_the_candidates() {
     let text = "Spread_Segment 10.0.0.255 { a 10.0.0.1 c 10.0.0.3 }";
     let said = why(text);
     assert!(said.contains("none has an address of this host"), "{said}");
-    assert!(said.contains("one of a 10.0.0.1, c 10.0.0.3"), "{said}");
+    assert!(said.contains("; set --name to one of a 10.0.0.1, c 10.0.0.3"), "{said}");
     assert_eq!(parse(text, Who::Named(name("c"))).unwrap().daemon, name("c"));
     assert!(parse(text, Who::Anyone).is_ok());
 }
