@@ -296,7 +296,9 @@ fn end<C: Core>(cluster: &mut Cluster<C>, plan: &Plan, rng: &mut Rng) -> Ending 
         ending = watch(cluster, plan, timeout);
     }
     let (ending, _) = ending;
-    Ending { calm: Some(calm), components, ..ending }
+    let real = plan.one_way.iter().filter(|(from, to)| from != to);
+    let cut = real.map(|&(from, to)| (daemon(from), daemon(to))).collect();
+    Ending { calm: Some(calm), components, cut, ..ending }
 }
 
 /// So many times daemons with a link that is cut one way are watched, until nothing changes.
@@ -343,15 +345,15 @@ fn retained<C: Core>(cluster: &Cluster<C>) -> Vec<(DaemonId, usize)> {
 }
 
 /// Live daemons that hear each other; the stranger is alone, and where links stay cut nothing is
-/// said.
+/// said of the others.
 fn components<C: Core>(cluster: &Cluster<C>, plan: &Plan) -> Vec<Vec<DaemonId>> {
-    if plan.one_way.iter().any(|(from, to)| from != to) {
-        return Vec::new();
-    }
     let live = |host: &usize| cluster.core(*host).is_some();
     let stranger = plan.stranger.then_some(plan.daemons - 1);
     let main = (0..cluster.hosts()).filter(live).filter(|host| Some(*host) != stranger);
     let mut components = vec![main.map(daemon).collect()];
+    if plan.one_way.iter().any(|(from, to)| from != to) {
+        components.clear();
+    }
     components.extend(stranger.filter(live).map(|host| vec![daemon(host)]));
     components
 }
