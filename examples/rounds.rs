@@ -89,7 +89,7 @@ fn run(daemons: usize, service: Service, load: Load) -> Trace {
     cluster.run_for(Duration::from_millis(100));
     let settled = cluster.now();
     let (components, retained) = (Vec::new(), Vec::new());
-    cluster.finish(Ending { calm: None, settled, components, retained }).0
+    cluster.finish(Ending { calm: None, settled, components, retained, ..Ending::default() }).0
 }
 
 /// How long each message took until all had it, in order.

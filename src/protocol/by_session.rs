@@ -40,6 +40,10 @@ impl<T> BySession<T> {
         slot.filter(|(found, _)| *found == id).map(|(_, value)| value)
     }
 
+    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
+        self.cores.iter().flatten().flatten().map(|(_, value)| value)
+    }
+
     pub(crate) fn remove(&mut self, id: SessionId) -> Option<T> {
         self.get(id)?;
         let (_, value) = self.cores[id.core()][id.slot()].take()?;

@@ -286,9 +286,12 @@ impl<S: Store> Protocol<S> {
         self.order.state_name()
     }
 
-    /// Bytes of packets and messages that the ordering core keeps.
+    /// Bytes of packets, messages and requests that are kept for what is not done yet: tables of
+    /// those who are there do not count.
     pub fn retained_bytes(&self) -> usize {
         self.order.retained_bytes()
+            + self.groups.retained_bytes()
+            + self.submissions.retained_bytes()
     }
 
     /// Lets everything take effect that can.

@@ -32,7 +32,7 @@ pub(crate) struct Queue<B> {
     pub(crate) is_held: bool,
 }
 
-impl<B> Submissions<B> {
+impl<B: AsRef<[u8]>> Submissions<B> {
     pub(crate) fn new() -> Self {
         Self {
             queues: BySession::new(),
@@ -86,6 +86,17 @@ impl<B> Submissions<B> {
             queue.is_listed = true;
             self.for_order.push_back(session);
         }
+    }
+
+    /// Bytes of what waits, and of what is noted of whose turn it is.
+    pub(crate) fn retained_bytes(&self) -> usize {
+        let waiting = self.queues.values().flat_map(|queue| &queue.waiting);
+        let bytes = waiting.map(|request| match request {
+            Request::Multicast { frame, .. } => frame.as_ref().len(),
+            Request::Join(_) | Request::Leave(_) | Request::Disconnect => size_of::<Request<B>>(),
+        });
+        let listed = self.in_flight.len() + self.ready.len() + self.for_order.len();
+        bytes.sum::<usize>() + listed * size_of::<SessionId>()
     }
 
     /// The next session that may be able to go on; `to_order`: those too that wait for the order.

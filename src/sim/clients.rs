@@ -8,6 +8,7 @@ use crate::base::{DaemonName, GroupName, PrivateGroup, Request, Service, Session
 
 use super::checker::trace::{Ask, SessionEvent};
 use super::payload::{content, filler};
+use super::reader::{Fate, Reader};
 use super::rng::Rng;
 use super::session::frame;
 
@@ -40,6 +41,10 @@ pub struct Habits {
     pub visits: u32,
     /// Joins and leaves among the requests, per mille.
     pub churn: u32,
+    /// How often one of those that come and go stops reading for a while, per mille of bursts.
+    pub naps: u32,
+    /// Frames that may wait for it.
+    pub waiting_max: usize,
 }
 
 impl Habits {
@@ -53,6 +58,8 @@ impl Habits {
             own: rng.below(3),
             visits: *rng.pick(&[0, 20, 200]),
             churn: *rng.pick(&[50, 200, 500]),
+            naps: *rng.pick(&[0, 0, 5, 30]),
+            waiting_max: *rng.pick(&[1, 10, 60]),
         }
     }
 }
@@ -71,6 +78,22 @@ struct Session {
     echo: Echo,
     /// Of the crowd: has not joined yet.
     arriving: bool,
+    /// Now and then it does not read.
+    naps: bool,
+    reader: Reader,
+    /// Its daemon has thrown it out: it gets nothing more, and its end is on its way.
+    thrown_out: bool,
+}
+
+impl Session {
+    fn sees(&mut self, event: &SessionEvent) {
+        if let SessionEvent::Deliver { message, .. } = event
+            && message.sender == self.address
+            && self.echo == Echo::Sent(message.n)
+        {
+            self.echo = Echo::None;
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -141,7 +164,11 @@ impl Clients {
             return None;
         }
         let watches = if crowd > 0 { self.rng.chance(30) } else { self.rng.chance(850) };
-        Some(self.connect(watches))
+        let newcomer = self.connect(watches);
+        if let Some(session) = self.sessions.get_mut(&newcomer.id) {
+            session.naps = true;
+        }
+        Some(newcomer)
     }
 
     /// A new session.
@@ -161,8 +188,18 @@ impl Clients {
         let id = self.slot();
         let address = PrivateGroup { session: name, daemon: self.daemon };
         let arriving = self.sessions.len() < self.habits.crowd;
-        let (held, leaving, echo) = (false, false, Echo::None);
-        let session = Session { address, name: free, watches, held, leaving, echo, arriving };
+        let session = Session {
+            address,
+            name: free,
+            watches,
+            held: false,
+            leaving: false,
+            echo: Echo::None,
+            arriving,
+            naps: false,
+            reader: Reader::new(self.habits.waiting_max),
+            thrown_out: false,
+        };
         self.sessions.insert(id, session);
         Newcomer { id, name, watches }
     }
@@ -343,18 +380,71 @@ impl Clients {
         Some((id, event, request))
     }
 
-    /// Session `id` gets something.
+    /// Now and then one that reads stops, and one that does not reads some of what waits, or all
+    /// and goes on: what they read.
+    pub fn nap(&mut self) -> Vec<(PrivateGroup, SessionEvent)> {
+        let mut read = Vec::new();
+        if self.habits.naps == 0 || self.sessions.is_empty() {
+            return read;
+        }
+        let at = self.rng.index(self.sessions.len());
+        if self.rng.chance(self.habits.naps)
+            && let Some(session) = self.sessions.values_mut().nth(at)
+            && session.naps
+        {
+            session.reader.stall();
+        }
+        let napping = self.sessions.values_mut().filter(|session| session.reader.is_stalled());
+        for session in napping.filter(|session| !session.leaving) {
+            let events = match self.rng.below(20) {
+                0 => session.reader.wake(),
+                1 => session.reader.read_some(&mut self.rng),
+                _ => continue,
+            };
+            events.iter().for_each(|event| session.sees(event));
+            read.extend(events.into_iter().map(|event| (session.address, event)));
+        }
+        read
+    }
+
+    /// All read again: what they read.
+    pub fn wake(&mut self) -> Vec<(PrivateGroup, SessionEvent)> {
+        let mut read = Vec::new();
+        for session in self.sessions.values_mut().filter(|session| !session.leaving) {
+            let events = session.reader.wake();
+            events.iter().for_each(|event| session.sees(event));
+            read.extend(events.into_iter().map(|event| (session.address, event)));
+        }
+        read
+    }
+
+    /// A frame of so many `bytes` is there for session `id`. What it sees of that now, if anything:
+    /// the frame, or that it is thrown out, and then its end is to be asked for.
     ///
     /// # Panics
     ///
     /// If there is no such session: a finding.
-    pub fn gets(&mut self, id: SessionId, event: &SessionEvent) {
+    pub fn gets<'a>(
+        &mut self,
+        id: SessionId,
+        event: &'a SessionEvent,
+        bytes: usize,
+    ) -> Option<&'a SessionEvent> {
         let session = self.sessions.get_mut(&id).expect("frames are for sessions that are there");
-        if let SessionEvent::Deliver { message, .. } = event
-            && message.sender == session.address
-            && session.echo == Echo::Sent(message.n)
-        {
-            session.echo = Echo::None;
+        // What waits for one who has asked for its end is let go of, as the session layer does.
+        if session.thrown_out || (session.leaving && session.reader.is_stalled()) {
+            return None;
+        }
+        match session.reader.take(event, bytes) {
+            Fate::Read => {
+                session.sees(event);
+                Some(event)
+            }
+            Fate::Waits => None,
+            Fate::TooMany => {
+                (session.thrown_out, session.leaving, session.echo) = (true, true, Echo::None);
+                Some(&SessionEvent::Killed)
+            }
         }
     }
 
@@ -365,16 +455,16 @@ impl Clients {
         session.held = held;
     }
 
-    /// Session `id` is over. Its address.
+    /// Session `id` is over. Its address, if it did not know.
     ///
     /// # Panics
     ///
     /// If it never asked for that.
-    pub fn ends(&mut self, id: SessionId) -> PrivateGroup {
+    pub fn ends(&mut self, id: SessionId) -> Option<PrivateGroup> {
         let session = self.sessions.remove(&id).expect("who ends was there");
         assert!(session.leaving, "{} ends and did not want to", session.address);
         self.names[session.name].in_use = false;
-        session.address
+        (!session.thrown_out).then_some(session.address)
     }
 
     /// Whether all that was asked for was done.

@@ -104,37 +104,60 @@ impl Grouped {
         self.request(now, id, event, request);
     }
 
+    /// What sessions read that had not read for a while.
+    fn read(&mut self, events: Vec<(PrivateGroup, SessionEvent)>) {
+        events.into_iter().for_each(|(session, event)| self.session(session, event));
+    }
+
     /// Takes everything that the protocol has to say.
     fn drain(&mut self, now: Instant) {
         loop {
             self.take_packets();
             self.take_order();
-            while let Some(delivery) = self.protocol.poll_delivery() {
-                match delivery {
-                    Delivery::Frame { frame, targets, sender: _ } => {
-                        let event = event(frame.as_ref());
-                        for &target in targets {
-                            self.clients.gets(target, &event);
-                            let session = self.clients.address(target);
-                            self.outputs
-                                .push_back(Output::Session { session, event: event.clone() });
-                        }
-                    }
-                    Delivery::Ended { session } => {
-                        let session = self.clients.ends(session);
-                        self.outputs
-                            .push_back(Output::Session { session, event: SessionEvent::End });
-                    }
-                    Delivery::Hold { session } => self.clients.hold(session, true),
-                    Delivery::Release { session } => self.clients.hold(session, false),
-                }
-            }
+            let thrown_out = self.take_deliveries();
             while self.protocol.poll_event().is_some() {}
+            if !thrown_out.is_empty() {
+                for id in thrown_out {
+                    self.protocol.handle_request(now, id, Request::Disconnect, &mut Heap);
+                }
+                continue;
+            }
             let Some((id, event, request)) = self.clients.echo() else { break };
             let session = self.clients.address(id);
             self.outputs.push_back(Output::Session { session, event });
             self.protocol.handle_request(now, id, request, &mut Heap);
         }
+    }
+
+    /// Lets sessions have what is for them. Those who are thrown out.
+    fn take_deliveries(&mut self) -> Vec<SessionId> {
+        let mut thrown_out = Vec::new();
+        while let Some(delivery) = self.protocol.poll_delivery() {
+            match delivery {
+                Delivery::Frame { frame, targets, sender: _ } => {
+                    let (event, bytes) = (event(frame.as_ref()), frame.as_ref().len());
+                    for &target in targets {
+                        let Some(event) = self.clients.gets(target, &event, bytes) else {
+                            continue;
+                        };
+                        if *event == SessionEvent::Killed {
+                            thrown_out.push(target);
+                        }
+                        let (session, event) = (self.clients.address(target), event.clone());
+                        self.outputs.push_back(Output::Session { session, event });
+                    }
+                }
+                Delivery::Ended { session } => {
+                    if let Some(session) = self.clients.ends(session) {
+                        let event = SessionEvent::End;
+                        self.outputs.push_back(Output::Session { session, event });
+                    }
+                }
+                Delivery::Hold { session } => self.clients.hold(session, true),
+                Delivery::Release { session } => self.clients.hold(session, false),
+            }
+        }
+        thrown_out
     }
 
     fn take_packets(&mut self) {
@@ -209,6 +232,8 @@ impl Core for Grouped {
     }
 
     fn act(&mut self, now: Instant, habits: &Workload) -> bool {
+        let read = self.clients.nap();
+        self.read(read);
         for (service, bytes) in habits.burst(&mut self.rng) {
             if let Some(newcomer) = self.clients.comes() {
                 self.connect(now, &newcomer);
@@ -222,6 +247,8 @@ impl Core for Grouped {
     }
 
     fn settle(&mut self, now: Instant) {
+        let read = self.clients.wake();
+        self.read(read);
         self.clients.want_echoes();
         self.drain(now);
     }

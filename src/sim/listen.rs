@@ -48,7 +48,7 @@ impl<C: Core> Cluster<C> {
     pub(super) fn session(&mut self, session: PrivateGroup, event: SessionEvent) {
         self.step += 1;
         let log = self.sessions[&session];
-        if event == SessionEvent::End {
+        if matches!(event, SessionEvent::End | SessionEvent::Killed) {
             self.sessions.remove(&session);
         }
         let entry = Entry { step: self.step, at: self.now, event };

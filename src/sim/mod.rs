@@ -10,7 +10,8 @@
 //! core.rs      what is simulated           payload.rs  messages that tell who they are
 //! order.rs     the ordering core alone     group.rs    all of a daemon's protocol, with sessions
 //! clients.rs   what sessions do            session.rs  their frames
-//! checker/     judges the trace            timeline.rs shows it
+//! reader.rs    who reads slowly            checker/     judges the trace
+//! timeline.rs  shows it
 //! ```
 
 pub mod checker;
@@ -24,6 +25,7 @@ mod listen;
 pub mod network;
 pub mod order;
 pub mod payload;
+mod reader;
 mod refusal;
 pub mod report;
 pub mod rng;

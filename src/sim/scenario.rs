@@ -356,7 +356,11 @@ fn end<C: Core>(cluster: &mut Cluster<C>, plan: &Plan, rng: &mut Rng) -> Ending 
         ending = watch(cluster, plan, timeout);
     }
     let (ending, _) = ending;
-    Ending { calm: Some(calm), components, ..ending }
+    // Whose token ports are rejected may be in one ring or not, as the token goes.
+    let is_told = plan.rejected.is_empty();
+    let real = plan.one_way.iter().filter(|(from, to)| is_told && from != to);
+    let cut = real.map(|&(from, to)| (daemon(from), daemon(to))).collect();
+    Ending { calm: Some(calm), components, cut, ..ending }
 }
 
 /// So many times daemons with a link that is cut one way are watched, until nothing changes.
@@ -403,16 +407,16 @@ fn retained<C: Core>(cluster: &Cluster<C>) -> Vec<(DaemonId, usize)> {
 }
 
 /// Live daemons that hear each other; the stranger is alone, and where links stay cut nothing is
-/// said.
+/// said of the others.
 fn components<C: Core>(cluster: &Cluster<C>, plan: &Plan) -> Vec<Vec<DaemonId>> {
-    let mut partial = plan.one_way.iter().chain(&plan.rejected);
-    if partial.any(|(from, to)| from != to) {
-        return Vec::new();
-    }
     let live = |host: &usize| cluster.core(*host).is_some();
     let stranger = plan.stranger.then_some(plan.daemons - 1);
     let main = (0..cluster.hosts()).filter(live).filter(|host| Some(*host) != stranger);
     let mut components = vec![main.map(daemon).collect()];
+    let mut partial = plan.one_way.iter().chain(&plan.rejected);
+    if partial.any(|(from, to)| from != to) {
+        components.clear();
+    }
     components.extend(stranger.filter(live).map(|host| vec![daemon(host)]));
     components
 }

@@ -154,7 +154,7 @@ fn toys(seed: u64, weather: Weather) -> Trace {
     cluster.run_for(Duration::from_millis(300));
     let components = vec![(1..=3).map(DaemonId::new).collect()];
     let (calm, settled) = (Some(Instant::ZERO), Instant::ZERO + Duration::from_millis(1));
-    cluster.finish(Ending { calm, settled, components, retained: Vec::new() }).0
+    cluster.finish(Ending { calm, settled, components, ..Ending::default() }).0
 }
 
 #[test]

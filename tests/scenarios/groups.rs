@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use madrigal::base::Service;
 use madrigal::sim::checker::trace::{Ask, SessionEvent};
-use madrigal::sim::cluster::Action;
+use madrigal::sim::cluster::{Action, Cluster};
 use madrigal::sim::core::CLUSTERS;
 use madrigal::sim::group::Grouped;
 use madrigal::sim::network::Weather;
 
-use crate::lab::{FAILURE_TIMEOUT, Lab, cases, group, millis, tuning};
+use crate::lab::{FAILURE_TIMEOUT, Lab, cases, group, in_one_ring, millis, tuning};
 
 type GroupLab = Lab<Grouped>;
 
@@ -75,6 +75,31 @@ fn all_members_of_a_view_have_one_id_of_it_after_any_merge() {
         lab.cluster.run_for(millis(50));
         lab.judge();
     }
+}
+
+#[test]
+fn who_is_parted_again_before_groups_were_told_gets_one_view_at_the_end() {
+    let mut lab = GroupLab::formed(4);
+    lab.cluster.act(Action::Partition(vec![0, 0, 1, 1]));
+    lab.forms(vec![0, 1]);
+    lab.forms(vec![2, 3]);
+    let session = lab.members(&[0, 2], "g")[0].1.clone();
+    let (_, seen) = lab.got(0, &session, 0);
+    lab.cluster.act(Action::Heal);
+    let met = |cluster: &Cluster<Grouped>| in_one_ring(cluster, &[0, 1, 2, 3]);
+    assert!(lab.cluster.run_while(Duration::from_micros(10), FAILURE_TIMEOUT * 50, met));
+    // The ring is there, and its daemons have not told each other of their groups.
+    lab.cluster.act(Action::Partition(vec![0, 0, 1, 1]));
+    lab.forms(vec![0, 1]);
+    lab.forms(vec![2, 3]);
+    lab.cluster.run_for(millis(50));
+    assert_eq!(lab.got(0, &session, seen).0, Vec::<String>::new());
+    lab.cluster.act(Action::Heal);
+    lab.forms(vec![0, 1, 2, 3]);
+    lab.cluster.run_for(millis(50));
+    let (got, _) = lab.got(0, &session, seen);
+    assert_eq!(got, ["view g s0@d1+s0@d3: network s0@d1 s0@d3"]);
+    lab.judge();
 }
 
 #[test]

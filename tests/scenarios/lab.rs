@@ -16,8 +16,13 @@ pub(crate) const FAILURE_TIMEOUT: Duration = Duration::from_millis(100);
 /// A cluster that is judged at the end of its scenario.
 pub(crate) struct Lab<C> {
     pub(crate) cluster: Cluster<C>,
-    /// Machines whose daemons are not expected to be in one ring at the end.
-    pub(crate) apart: bool,
+    /// Machines whose daemons are expected to be in rings of their own at the end; one ring of all
+    /// where neither these nor cut links say otherwise.
+    pub(crate) parts: Vec<Vec<usize>>,
+    /// Links that stay cut one way: from, to.
+    pub(crate) cut: Vec<(usize, usize)>,
+    /// A token port stays rejected: daemons are to come to rest, in whatever rings.
+    pub(crate) rejects: bool,
 }
 
 pub(crate) fn millis(millis: u64) -> Duration {
@@ -57,7 +62,7 @@ impl<C: Core> Lab<C> {
         for host in 0..daemons {
             cluster.act(Action::Start(host));
         }
-        Self { cluster, apart: false }
+        Self { cluster, parts: Vec::new(), cut: Vec::new(), rejects: false }
     }
 
     /// `daemons` daemons in one ring.
@@ -124,24 +129,41 @@ impl<C: Core> Lab<C> {
 
     /// Ends the load and the run; all that happened must be right.
     pub(crate) fn judge(mut self) {
-        if !self.apart {
+        if self.is_whole() {
             self.cluster.calm();
         }
         self.cluster.silence();
         let calm = Some(self.cluster.now());
         let live: Vec<usize> =
             (0..self.cluster.hosts()).filter(|host| self.cluster.core(*host).is_some()).collect();
-        if !self.apart {
+        if self.is_whole() {
             self.forms(live.clone());
         }
         self.cluster.run_for(FAILURE_TIMEOUT * 5);
         let settled = self.cluster.now();
+        let at_rest = self.retained();
         self.cluster.run_for(FAILURE_TIMEOUT * 20);
-        let daemons = live.iter().map(|host| id(*host)).collect();
-        let components = if self.apart { Vec::new() } else { vec![daemons] };
-        let (trace, timeline) =
-            self.cluster.finish(Ending { calm, settled, components, retained: Vec::new() });
+        let retained = at_rest.into_iter().zip(self.retained());
+        let retained = retained.map(|((daemon, rest), (_, end))| (daemon, rest, end)).collect();
+        let ids = |hosts: &[usize]| hosts.iter().map(|host| id(*host)).collect();
+        let mut components: Vec<Vec<DaemonId>> = self.parts.iter().map(|part| ids(part)).collect();
+        if self.is_whole() {
+            components.push(ids(&live));
+        }
+        let cut = self.cut.iter().map(|&(from, to)| (id(from), id(to))).collect();
+        let ending = Ending { calm, settled, components, cut, retained };
+        let (trace, timeline) = self.cluster.finish(ending);
         assert_eq!(check(&trace), Ok(()), "{}", timeline.render(&trace));
+    }
+
+    fn is_whole(&self) -> bool {
+        self.parts.is_empty() && self.cut.is_empty() && !self.rejects
+    }
+
+    fn retained(&self) -> Vec<(DaemonId, usize)> {
+        let hosts = 0..self.cluster.hosts();
+        let live = hosts.filter_map(|host| Some((id(host), self.cluster.core(host)?.retained())));
+        live.collect()
     }
 }
 

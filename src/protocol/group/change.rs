@@ -28,6 +28,16 @@ impl<B: Buffer> Groups<B> {
         matches!(self.phase, Phase::Settled)
     }
 
+    /// Bytes of what is kept for what has not taken effect or is still to be told.
+    pub(crate) fn retained_bytes(&self) -> usize {
+        let exchange = match &self.phase {
+            Phase::Exchange(exchange) => exchange.retained_bytes(),
+            Phase::Settled | Phase::Transitional => 0,
+        };
+        let due = self.due.iter().map(|(_, payload)| payload.as_ref().len());
+        exchange + due.sum::<usize>() + self.pending.retained_bytes()
+    }
+
     /// Takes what the order brings of daemon `origin`. Returns `false` for what no daemon would say.
     #[must_use]
     pub(crate) fn handle_ordered(&mut self, origin: Rank, payload: B) -> bool {

@@ -124,6 +124,13 @@ impl<B: AsRef<[u8]>> Exchange<B> {
         told.contains_all(self.members)
     }
 
+    /// Bytes of what was heard and of what waits.
+    pub(crate) fn retained_bytes(&self) -> usize {
+        let parts = self.heard.iter().flat_map(|heard| &heard.parts);
+        let waiting = self.waiting.iter().map(|(_, payload)| payload);
+        parts.chain(waiting).map(|bytes| bytes.as_ref().len()).sum()
+    }
+
     pub(crate) fn ring(&self) -> RingId {
         self.ring
     }

@@ -66,6 +66,11 @@ impl Pending {
         Self { news: VecDeque::new(), targets: Vec::new() }
     }
 
+    /// Bytes of what waits to be told.
+    pub(crate) fn retained_bytes(&self) -> usize {
+        self.news.len() * size_of::<News>()
+    }
+
     pub(crate) fn push(&mut self, news: News) {
         self.news.push_back(news);
     }

@@ -91,15 +91,17 @@ pub(super) fn d5_movers_agree(history: &History<'_>) -> Verdict {
 }
 
 /// D6: who installs a configuration is followed by all its daemons, or they crash, or it goes on to
-/// a configuration without them.
+/// a configuration without them. Of a life that ended, the configurations that it had moved on from
+/// are decided.
 pub(super) fn d6_installed_by_all(history: &History<'_>) -> Verdict {
     if !history.is_settled() {
         return Ok(());
     }
-    for log in history.logs.iter().filter(|log| log.ended.is_none()) {
+    for log in &history.logs {
         let mut before = 0;
         for (index, stay) in log.stays.iter().enumerate() {
-            for &daemon in &stay.members {
+            let is_decided = log.ended.is_none() || stay.transitional.is_some();
+            for &daemon in stay.members.iter().filter(|_| is_decided) {
                 if history.installed(daemon, stay.ring).is_some()
                     || history.ended_since(daemon, before)
                     || goes_on_without(log, index, daemon)

@@ -6,7 +6,7 @@ use crate::base::{GroupId, GroupName, PrivateGroup, Service};
 
 use super::hash::HashMap;
 use super::relation::Relation;
-use super::sessions::{Log, Sessions};
+use super::sessions::{Log, Sessions, View};
 use super::trace::{Content, Sent, SessionEvent, ViewCause};
 use super::{Property, Verdict, Violation};
 
@@ -83,17 +83,15 @@ enum Thing<'a> {
     View(&'a GroupName, GroupId),
 }
 
-/// G6: all sessions' orders of agreed and safe messages and of views, of all groups, fit into one.
+/// G6: all sessions' orders of messages, of any service, and of views, of all groups, fit into one.
 pub(super) fn g6_one_order(sessions: &Sessions<'_>) -> Verdict {
     let mut relation = Relation::default();
     for log in &sessions.logs {
         let mut chain = relation.chain();
         for (number, entry) in log.numbered() {
             match &entry.event {
-                SessionEvent::Deliver { content, .. } => {
-                    if content.service >= Service::Agreed {
-                        chain.push(Thing::Message(number), entry.step);
-                    }
+                SessionEvent::Deliver { .. } => {
+                    chain.push(Thing::Message(number), entry.step);
                 }
                 SessionEvent::View { group, id, .. } => {
                     chain.push(Thing::View(group, *id), entry.step);
@@ -194,7 +192,8 @@ pub(super) fn g9_private_reaches_one(sessions: &Sessions<'_>) -> Verdict {
 }
 
 /// G11: what a session saw that was thrown out is, in its last view of each group, the beginning of
-/// what the others saw there; and each of them sees it go once.
+/// what the others saw there; and each of them sees it go once. On other daemons that is so up to the
+/// transitional signal: behind it they may have gone separate ways.
 pub(super) fn g11_killed_saw_a_prefix(sessions: &Sessions<'_>) -> Verdict {
     for killed in sessions.logs.iter().filter(|log| log.killed) {
         for (group, views) in &killed.views {
@@ -204,10 +203,16 @@ pub(super) fn g11_killed_saw_a_prefix(sessions: &Sessions<'_>) -> Verdict {
                 sees_go_once(sessions, killed, other, group)?;
                 let Some(shared) = theirs.iter().find(|view| view.id == last.id) else { continue };
                 let pair = [killed.session, other.session];
-                let mine = ordered(sessions, &last.messages, pair);
-                let all = ordered(sessions, &shared.messages, pair);
+                let is_near = killed.session.daemon == other.session.daemon;
+                let part = |view: &View<'_>| {
+                    let end = if is_near { usize::MAX } else { view.certain };
+                    let end = end.min(view.messages.len());
+                    ordered(sessions, &view.messages[..end], pair)
+                };
+                let (mine, all) = (part(last), part(shared));
                 let common = mine.len().min(all.len());
-                if mine[..common] != all[..common] || (mine.len() > all.len() && shared.continues) {
+                let is_all = shared.continues && (is_near || shared.certain == usize::MAX);
+                if mine[..common] != all[..common] || (mine.len() > all.len() && is_all) {
                     let (p, q) = (killed.session, other.session);
                     let detail = format!("{p}, thrown out, saw no prefix of {q}'s {group}");
                     return fail(Property::G11, last.step, detail);
@@ -219,12 +224,11 @@ pub(super) fn g11_killed_saw_a_prefix(sessions: &Sessions<'_>) -> Verdict {
 }
 
 fn ordered(sessions: &Sessions<'_>, messages: &[usize], pair: [PrivateGroup; 2]) -> Vec<usize> {
-    let strong = |message: usize| {
-        let sent = sessions.messages[message].sent;
-        sent.is_some_and(|sent| sent.content.service >= Service::Fifo)
-    };
-    let kept = messages.iter().filter(|m| strong(**m));
-    kept.filter(|m| !pair.iter().any(|who| sessions.is_discarded_by(**m, *who))).copied().collect()
+    messages
+        .iter()
+        .filter(|m| !pair.iter().any(|who| sessions.is_discarded_by(**m, *who)))
+        .copied()
+        .collect()
 }
 
 fn sees_go_once(
@@ -237,10 +241,14 @@ fn sees_go_once(
     let gone = |cause: &ViewCause| *cause == ViewCause::Disconnect(killed.session);
     let mut goings = views.iter().filter(|view| gone(view.cause));
     let (p, q) = (killed.session, other.session);
-    if let Some(again) = goings.nth(1) {
+    // Others may have had the name.
+    let mut lives = sessions.logs.iter().filter(|log| log.session == p);
+    if let Some(again) = goings.nth(lives.clone().count()) {
         return fail(Property::G11, again.step, format!("{q} sees {p} go from {group} twice"));
     }
-    let last = views.last().filter(|_| sessions.is_settled() && !other.ended);
+    let is_gone = lives.all(|log| log.ended);
+    let stays = sessions.is_settled() && !other.ended && other.members_of.contains(group);
+    let last = views.last().filter(|_| stays && is_gone);
     match last.filter(|last| last.members.contains(&p)) {
         Some(last) => fail(Property::G11, last.step, format!("{q} never sees {p} go from {group}")),
         None => Ok(()),
@@ -252,7 +260,7 @@ fn sees_go_once(
 pub(super) fn g12_sender_order(sessions: &Sessions<'_>) -> Verdict {
     for log in &sessions.logs {
         let mut newest: HashMap<PrivateGroup, u32> = HashMap::default();
-        for got in deliveries(log).filter(|got| got.content.service >= Service::Fifo) {
+        for got in deliveries(log) {
             let Sent { sender, n } = got.message;
             if newest.insert(sender, n).is_some_and(|newest| newest >= n) {
                 let detail = format!("{} got message {n} of {sender} too late", log.session);

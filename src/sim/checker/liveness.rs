@@ -1,6 +1,8 @@
 //! L1 to L5: what must happen once faults have stopped.
 
-use crate::base::DaemonId;
+use std::collections::BTreeMap;
+
+use crate::base::{DaemonId, RingId};
 
 use super::history::{History, Log};
 use super::trace::{Ring, Trace};
@@ -47,9 +49,53 @@ pub(super) fn l2_no_change_without_fault(history: &History<'_>) -> Verdict {
     quiet(history, Property::L2, |trace, log| component(trace, log.life.daemon).is_some())
 }
 
-/// L4: daemons that hear each other only in part come to rest as well, in whatever split.
+/// L4: daemons that hear each other only in part come to rest as well, in a split that the cut links
+/// explain: who is in one ring hears each other, and between any two rings a link is cut.
 pub(super) fn l4_rest(history: &History<'_>) -> Verdict {
-    quiet(history, Property::L4, |trace, log| component(trace, log.life.daemon).is_none())
+    quiet(history, Property::L4, |trace, log| component(trace, log.life.daemon).is_none())?;
+    // Where it is not told which links are cut, nothing can be said of the split.
+    if !history.is_settled() || history.trace.ending.cut.is_empty() {
+        return Ok(());
+    }
+    let apart = live(history).filter(|log| component(history.trace, log.life.daemon).is_none());
+    let mut rings: BTreeMap<RingId, Vec<DaemonId>> = BTreeMap::new();
+    for log in apart {
+        let last = log.stays.last().filter(|last| last.transitional.is_none());
+        let Some(last) = last else {
+            let detail = format!("{} has no regular configuration", log.life);
+            return Err(Violation::new(Property::L4, None, detail));
+        };
+        rings.entry(last.ring).or_default().push(log.life.daemon);
+        let is_there = |daemon: &&DaemonId| {
+            let theirs = history.installed(**daemon, last.ring);
+            theirs.is_some_and(|(log, stay)| log.ended.is_none() && stay.transitional.is_none())
+        };
+        if let Some(daemon) = last.members.iter().find(|daemon| !is_there(daemon)) {
+            let (who, ring, daemon) = (log.life, Ring(last.ring), daemon.get());
+            let detail = format!("{who} ends in {ring}, d{daemon} does not");
+            return Err(Violation::new(Property::L4, Some(last.step), detail));
+        }
+    }
+    explained(&history.trace.ending.cut, &rings)
+}
+
+/// Whether the cut links are why daemons end in these rings.
+fn explained(cut: &[(DaemonId, DaemonId)], rings: &BTreeMap<RingId, Vec<DaemonId>>) -> Verdict {
+    let fail = |detail| Err(Violation::new(Property::L4, None, detail));
+    let is_cut = |from: &[DaemonId], to: &[DaemonId]| {
+        cut.iter().any(|(one, other)| from.contains(one) && to.contains(other))
+    };
+    for (index, (&ring, members)) in rings.iter().enumerate() {
+        if is_cut(members, members) {
+            return fail(format!("some in {} do not hear each other", Ring(ring)));
+        }
+        for (&other, theirs) in rings.iter().skip(index + 1) {
+            if !is_cut(members, theirs) && !is_cut(theirs, members) {
+                return fail(format!("{} and {} hear each other", Ring(ring), Ring(other)));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn quiet(

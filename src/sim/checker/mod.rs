@@ -13,6 +13,7 @@ pub(super) mod hash;
 mod history;
 mod liveness;
 mod order;
+mod quiet;
 mod relation;
 mod safe;
 mod sessions;
@@ -59,7 +60,7 @@ pub enum Property {
     D14,
     /// Safe in a transitional configuration.
     D15,
-    /// Reliable and FIFO messages are complete.
+    /// Unreliable, reliable and FIFO messages are complete.
     D16,
     /// Progress: one configuration for each component.
     L1,
@@ -140,15 +141,15 @@ const OF_DAEMONS: [fn(&History<'_>) -> Verdict; 21] = [
     configurations::d5_movers_agree,
     configurations::d6_installed_by_all,
     order::d9_fifo,
+    relation::d10_causal,
     order::d11_agreed_order,
     order::d12_no_gaps,
     daemons::d7_self_delivery,
     sets::d8_failure_atomicity,
-    sets::d13_same_side,
     sets::d16_reliable_is_complete,
+    sets::d13_same_side,
     safe::d14_safe_in_regular,
     safe::d15_safe_in_transitional,
-    relation::d10_causal,
     liveness::l1_one_configuration,
     liveness::l2_no_change_without_fault,
     liveness::l3_delivered,
@@ -157,20 +158,21 @@ const OF_DAEMONS: [fn(&History<'_>) -> Verdict; 21] = [
 ];
 
 /// The properties of sessions, likewise.
-const OF_SESSIONS: [fn(&Sessions<'_>) -> Verdict; 16] = [
+const OF_SESSIONS: [fn(&Sessions<'_>) -> Verdict; 17] = [
     views::g1_same_view,
     views::g2_receiver_is_member,
     views::g3_ids_never_return,
     groups::g4_data_while_member,
+    quiet::g4_quiet_members,
     views::g5_views_differ_by_their_cause,
     groups::g7_once_and_as_sent,
     groups::g8_self_discard,
     groups::g9_private_reaches_one,
+    groups::g13_same_side_of_views,
     groups::g6_one_order,
     groups::g12_sender_order,
     views::g10_sets,
     groups::g11_killed_saw_a_prefix,
-    groups::g13_same_side_of_views,
     answers::l3_asked_and_done,
     answers::l3_reaches_members,
     answers::l1_views_at_the_end,

@@ -64,8 +64,8 @@ fn positions<'a>(log: &'a Log, stay: &Stay) -> impl Iterator<Item = (usize, &'a 
     stay.deliveries().zip(&log.deliveries[stay.deliveries()])
 }
 
-/// D11: all daemons' orders of agreed and safe messages and of configurations fit into one, and
-/// each log follows the places.
+/// D11: all daemons' orders of messages and of configurations fit into one, and each log follows
+/// the places, whatever the services: a weaker one gives up guarantees, not the order.
 pub(super) fn d11_agreed_order(history: &History<'_>) -> Verdict {
     #[derive(Clone, Copy, PartialEq, Eq, Hash)]
     enum Thing {
@@ -86,9 +86,6 @@ pub(super) fn d11_agreed_order(history: &History<'_>) -> Verdict {
                     // Those that move together share it; others have one of their own.
                     let owner = shared_owner(history, stay, log);
                     chain.push(Thing::Transitional(stay.ring, stay.next, owner), transitional.step);
-                }
-                if !history.messages[delivery.message].is_agreed() {
-                    continue;
                 }
                 if newest.is_some_and(|newest| newest >= delivery.place) {
                     let (id, place) = (history.messages[delivery.message].id, delivery.place);
@@ -116,8 +113,8 @@ fn shared_owner(history: &History<'_>, stay: &Stay, log: &Log) -> Life {
     sharing.unwrap_or(log.life)
 }
 
-/// D12: nothing agreed is delivered while an earlier agreed or safe message of its configuration is
-/// missing; in the transitional configuration only messages of daemons that do not move along may
+/// D12: nothing is delivered while an earlier message of its configuration is missing, so that a
+/// safe one which is not safe yet holds back what follows; in the transitional configuration only messages of daemons that do not move along may
 /// be missing.
 pub(super) fn d12_no_gaps(history: &History<'_>) -> Verdict {
     let orders = orders(history);
@@ -126,9 +123,6 @@ pub(super) fn d12_no_gaps(history: &History<'_>) -> Verdict {
             let Some(order) = orders.get(&stay.ring) else { continue };
             let mut expected = 0;
             for (position, delivery) in positions(log, stay) {
-                if !history.messages[delivery.message].is_agreed() {
-                    continue;
-                }
                 let at = order.partition_point(|(place, _)| *place < delivery.place);
                 let regular = position < stay.regular.end;
                 for &(place, missing) in &order[expected.min(at)..at] {
@@ -146,11 +140,11 @@ pub(super) fn d12_no_gaps(history: &History<'_>) -> Verdict {
     Ok(())
 }
 
-/// The agreed and safe messages of each ring in their order.
+/// The messages of each ring in their order.
 fn orders(history: &History<'_>) -> BTreeMap<RingId, Vec<(Place, usize)>> {
     let mut orders: BTreeMap<RingId, Vec<(Place, usize)>> = BTreeMap::new();
     for (number, message) in history.messages.iter().enumerate() {
-        if let Some((place, _)) = message.init.filter(|_| message.is_agreed()) {
+        if let Some((place, _)) = message.init {
             orders.entry(place.ring).or_default().push((place, number));
         }
     }

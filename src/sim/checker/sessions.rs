@@ -21,6 +21,7 @@ pub(super) struct Sending<'a> {
     pub(super) content: Content,
     pub(super) destinations: &'a [GroupName],
     pub(super) self_discard: bool,
+    pub(super) step: u64,
 }
 
 /// A view as one session got it.
@@ -30,8 +31,10 @@ pub(super) struct View<'a> {
     pub(super) members: &'a [PrivateGroup],
     pub(super) step: u64,
     pub(super) at: Instant,
-    /// The session got the transitional signal in the view before.
-    pub(super) signalled: bool,
+    /// How many transitional signals the session got in the view before.
+    pub(super) signals: usize,
+    /// So many of its messages came before the first signal in it; all where there was none.
+    pub(super) certain: usize,
     /// Numbers of the messages to the group that it got until the next view, in order.
     pub(super) messages: Vec<usize>,
     /// Its next view of the group in the same membership is the next one of the list.
@@ -60,6 +63,15 @@ pub(super) struct Log<'a> {
     pub(super) asks: bool,
     /// Groups that it was told to be in, at the end.
     pub(super) members_of: BTreeSet<GroupName>,
+    /// Signals of groups that no view followed.
+    pub(super) signals: BTreeMap<GroupName, usize>,
+}
+
+impl View<'_> {
+    /// The session got the transitional signal in the view before.
+    pub(super) fn is_signalled(&self) -> bool {
+        self.signals > 0
+    }
 }
 
 impl<'a> Log<'a> {
@@ -158,16 +170,16 @@ fn cut<'a>(from: &'a SessionLog, messages: &mut Messages<'a>) -> Log<'a> {
         ended: false,
         asks: false,
         members_of: BTreeSet::new(),
+        signals: BTreeMap::new(),
     };
     let mut member: BTreeSet<GroupName> = BTreeSet::new();
-    let mut signalled: BTreeSet<GroupName> = BTreeSet::new();
     for entry in &from.entries {
         let mut number = 0;
         match &entry.event {
             SessionEvent::Send { n, content, destinations, self_discard } => {
                 number = messages.number(Sent { sender: log.session, n: *n });
-                let (content, self_discard) = (*content, *self_discard);
-                let sending = Sending { content, destinations, self_discard };
+                let (content, self_discard, step) = (*content, *self_discard, entry.step);
+                let sending = Sending { content, destinations, self_discard, step };
                 messages.all[number].sent = Some(sending);
             }
             SessionEvent::Asked(_) => log.asks = true,
@@ -187,7 +199,8 @@ fn cut<'a>(from: &'a SessionLog, messages: &mut Messages<'a>) -> Log<'a> {
                     members,
                     step: entry.step,
                     at: entry.at,
-                    signalled: signalled.remove(group),
+                    signals: log.signals.remove(group).unwrap_or_default(),
+                    certain: usize::MAX,
                     messages: Vec::new(),
                     continues: false,
                     arrives: !was_member,
@@ -195,11 +208,15 @@ fn cut<'a>(from: &'a SessionLog, messages: &mut Messages<'a>) -> Log<'a> {
                 views.push(view);
             }
             SessionEvent::Transitional { group } => {
-                signalled.insert(*group);
+                *log.signals.entry(*group).or_default() += 1;
+                let view = log.views.get_mut(group).and_then(|views| views.last_mut());
+                if let Some(view) = view {
+                    view.certain = view.certain.min(view.messages.len());
+                }
             }
             SessionEvent::Left { group } => {
                 member.remove(group);
-                signalled.remove(group);
+                log.signals.remove(group);
             }
             SessionEvent::Killed => (log.killed, log.ended) = (true, true),
             SessionEvent::End => log.ended = true,

@@ -14,6 +14,8 @@
 //! a1,b2 network g 3 a1/b2   gets view 3 of g with the sets {a1} and {b2}
 //! a1 signal g | left g | killed | end
 //! a1 asks join g            asks for it; also `asks leave g` and `asks disconnect`
+//! quiet a1,b2               these want no membership messages
+//! cut 1>2,3>1               links that stay cut: 2 does not hear 1
 //! calm 1,2/3                faults have stopped; components {1, 2} and {3}; `settled` behind it
 //! ```
 
@@ -53,6 +55,7 @@ struct Writer {
     rings: HashMap<Life, RingId>,
     next_seq: HashMap<RingId, u64>,
     sent: HashMap<Sent, (Content, Vec<GroupName>)>,
+    quiet: Vec<PrivateGroup>,
 }
 
 fn daemons(text: &str) -> Vec<DaemonId> {
@@ -81,6 +84,14 @@ impl Writer {
                 self.trace.ending.calm = Some(self.now());
                 self.trace.ending.components = words[1].split('/').map(daemons).collect();
                 self.trace.ending.settled = Instant::from_nanos(u64::MAX);
+            }
+            "quiet" => self.quiet = sessions(words[1]),
+            "cut" => {
+                let pair = |text: &str| {
+                    let (from, to) = text.split_once('>').unwrap();
+                    (daemons(from)[0], daemons(to)[0])
+                };
+                self.trace.ending.cut = words[1].split(',').map(pair).collect();
             }
             "settled" => self.trace.ending.settled = self.now(),
             who if who.starts_with(|c: char| c.is_ascii_digit()) => {
@@ -234,8 +245,8 @@ impl Writer {
             }
         };
         // Who is told of views wants to be.
-        log.watches |=
-            !matches!(entry.event, SessionEvent::Send { .. } | SessionEvent::Deliver { .. });
+        let tells = matches!(entry.event, SessionEvent::Send { .. } | SessionEvent::Deliver { .. });
+        log.watches |= !tells && !self.quiet.contains(&session);
         log.entries.push(entry);
     }
 }

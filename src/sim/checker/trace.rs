@@ -263,6 +263,8 @@ pub struct Ending {
     /// Live daemons that hear each other, each in one component; daemons that only partly hear
     /// each other are in none.
     pub components: Vec<Vec<DaemonId>>,
+    /// Links that stay cut one way for good: who is not heard, and by whom.
+    pub cut: Vec<(DaemonId, DaemonId)>,
     /// For each live daemon, the bytes that its core retained at rest, and at the end.
     pub retained: Vec<(DaemonId, usize, usize)>,
 }

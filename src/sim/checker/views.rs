@@ -65,18 +65,15 @@ pub(super) fn g2_receiver_is_member(sessions: &Sessions<'_>) -> Verdict {
     Ok(())
 }
 
-/// G3: the id of a view of a group never comes back at a receiver.
+/// G3: the id of a view of a group never comes back: nobody gets it twice, nor does a later session
+/// of the same name. (One that came back with other members would be seen by G1.)
 pub(super) fn g3_ids_never_return(sessions: &Sessions<'_>) -> Verdict {
-    for log in &sessions.logs {
-        for (group, views) in &log.views {
-            let mut seen = HashSet::default();
-            for view in views {
-                if !seen.insert(view.id) {
-                    let id = view.id;
-                    let detail = format!("{} got view {id:?} of {group} twice", log.session);
-                    return fail(Property::G3, view, detail);
-                }
-            }
+    let mut seen = HashSet::default();
+    for (log, group, view) in all_views(sessions) {
+        if !seen.insert((group, view.id, log.session)) {
+            let id = view.id;
+            let detail = format!("{} got view {id:?} of {group} twice", log.session);
+            return fail(Property::G3, view, detail);
         }
     }
     Ok(())
@@ -97,7 +94,7 @@ pub(super) fn g5_views_differ_by_their_cause(sessions: &Sessions<'_>) -> Verdict
                         !now.contains(changed) && before == with(&now, changed)
                     }
                     ViewCause::Network { sets, own } => {
-                        whole_daemons(&before, &sets[*own], &now, pair[1].signalled)
+                        whole_daemons(&before, &sets[*own], &now, pair[1].is_signalled())
                     }
                 };
                 if !right {
@@ -148,7 +145,8 @@ fn whole_daemons(
 }
 
 /// G10: the sets of a network view divide its members; those in one set got the same sets and the
-/// same messages since the view before; who lost members got the transitional signal before.
+/// same messages since the view before; who lost members got the transitional signal before, once,
+/// and nobody else did.
 pub(super) fn g10_sets(sessions: &Sessions<'_>) -> Verdict {
     for (log, group, view) in all_views(sessions) {
         if let ViewCause::Network { sets, own } = view.cause {
@@ -160,6 +158,11 @@ pub(super) fn g10_sets(sessions: &Sessions<'_>) -> Verdict {
             for pair in views.windows(2).filter(|pair| pair[0].continues) {
                 signalled(log, group, &pair[0], &pair[1])?;
             }
+        }
+        let lives = sessions.is_settled() && !log.ended;
+        if let Some(group) = log.signals.keys().next().filter(|_| lives) {
+            let detail = format!("{} got a signal of {group} and no view behind it", log.session);
+            return Err(Violation::new(Property::G10, None, detail));
         }
     }
     same_messages(sessions)
@@ -189,15 +192,22 @@ fn divides(
 fn signalled(log: &Log<'_>, group: &GroupName, before: &View<'_>, now: &View<'_>) -> Verdict {
     let who = log.session;
     let ViewCause::Network { sets, own } = now.cause else {
-        if now.signalled {
+        if now.is_signalled() {
             let detail = format!("{who}: a view of {group} behind the signal is no network view");
             return fail(Property::G10, now, detail);
         }
         return Ok(());
     };
     let lost = before.members.iter().any(|member| !sets[*own].contains(member));
-    if lost && !now.signalled {
+    if lost && !now.is_signalled() {
         let detail = format!("{who} lost members of {group} without the transitional signal");
+        return fail(Property::G10, now, detail);
+    }
+    // A view within the transitional period (client protocol, 11.4) may have been without those that
+    // were lost already; another signal follows it in any case.
+    let goes_on = before.is_signalled();
+    if now.signals > usize::from(lost || goes_on) {
+        let detail = format!("{who} got a signal of {group} and lost nobody");
         return fail(Property::G10, now, detail);
     }
     Ok(())
