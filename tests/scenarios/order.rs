@@ -294,7 +294,8 @@ fn a_stranger_is_left_alone() {
     for host in 0..3 {
         cluster.act(Action::Start(host));
     }
-    let mut lab = Lab { cluster, parts: vec![vec![0, 1], vec![2]], cut: Vec::new() };
+    let parts = vec![vec![0, 1], vec![2]];
+    let mut lab = Lab { cluster, parts, cut: Vec::new(), rejects: false };
     lab.forms(vec![0, 1]);
     lab.forms(vec![2]);
     lab.cluster.run_for(FAILURE_TIMEOUT * 10);
