@@ -264,12 +264,18 @@ impl Outbox {
         if self.queued_bytes() < CLIENT_BATCH_BYTES { Ok(()) } else { self.push() }
     }
 
-    /// Writes the batch.
+    /// Writes the batch, and asks whether the daemon is still there.
     ///
     /// # Errors
     ///
     /// [`MulticastError::WouldBlock`] in non-blocking mode while a part is left; it stays queued.
     pub fn flush(&mut self) -> Result<(), MulticastError> {
+        self.write_batch()?;
+        self.ask()
+    }
+
+    /// As [`Outbox::flush`] in non-blocking mode, without asking.
+    pub(super) fn write_batch(&mut self) -> Result<(), MulticastError> {
         if self.broken {
             return Err(MulticastError::Closed);
         }
@@ -307,14 +313,23 @@ impl Outbox {
     /// The connection broke before; the session ends anyway.
     pub fn disconnect(mut self) -> io::Result<()> {
         self.set_nonblocking(false);
-        self.put_kill();
-        self.flush().map_err(io::Error::from)
+        self.put_kill()?;
+        self.write_batch().map_err(io::Error::from)
     }
 
     /// Puts the goodbye into the batch, which it may exceed by that.
-    pub(super) fn put_kill(&mut self) {
+    pub(super) fn put_kill(&mut self) -> Result<(), MulticastError> {
+        // Before the goodbye, whose answer is the end of the connection as well.
+        self.ask()?;
         self.put_header(kind::KILL, 0, 1, 0);
         self.batch.extend_from_slice(self.own_name.as_field());
+        Ok(())
+    }
+
+    /// Fails if the daemon is known to be gone.
+    pub(super) fn ask(&mut self) -> Result<(), MulticastError> {
+        let answer = self.outgoing.ask();
+        self.check(answer)
     }
 
     fn membership(&mut self, kind: u32, group: &str) -> Result<(), MulticastError> {
@@ -399,7 +414,7 @@ impl Outbox {
 
     /// Sends what can be sent; what cannot stays queued, which is no error.
     fn push(&mut self) -> Result<(), MulticastError> {
-        match self.flush() {
+        match self.write_batch() {
             Err(MulticastError::WouldBlock) => Ok(()),
             other => other,
         }

@@ -261,7 +261,7 @@ impl Outbox {
     /// Nothing was sent.
     pub async fn join(&mut self, group: &str) -> Result<(), MulticastError> {
         self.enqueue(|outbox| outbox.join(group)).await?;
-        self.flush().await
+        self.write_batch().await
     }
 
     /// As [`client::Outbox::leave`](super::Outbox::leave).
@@ -271,7 +271,7 @@ impl Outbox {
     /// Nothing was sent.
     pub async fn leave(&mut self, group: &str) -> Result<(), MulticastError> {
         self.enqueue(|outbox| outbox.leave(group)).await?;
-        self.flush().await
+        self.write_batch().await
     }
 
     /// As [`client::Outbox::multicast`](super::Outbox::multicast).
@@ -321,7 +321,7 @@ impl Outbox {
             outbox.multicast_vectored(service, groups, message_type, pieces)
         };
         self.enqueue(send).await?;
-        self.flush().await
+        self.write_batch().await
     }
 
     /// As [`client::Outbox::queue`](super::Outbox::queue); waits only while the batch is full.
@@ -354,17 +354,22 @@ impl Outbox {
         self.enqueue(|outbox| outbox.queue_with(multicast, groups, data)).await
     }
 
-    /// Writes the batch, all of it.
+    /// Writes the batch, all of it, and asks whether the daemon is still there.
     ///
     /// # Errors
     ///
     /// The session is over.
     pub async fn flush(&mut self) -> Result<(), MulticastError> {
+        self.write_batch().await?;
+        self.inner.ask()
+    }
+
+    async fn write_batch(&mut self) -> Result<(), MulticastError> {
         if !self.inner.wants_write() {
             return Ok(());
         }
         let inner = &mut self.inner;
-        let flushed = self.stream.until(Interest::WRITABLE, || match inner.flush() {
+        let flushed = self.stream.until(Interest::WRITABLE, || match inner.write_batch() {
             Err(MulticastError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             other => Ok(other),
         });
@@ -378,8 +383,8 @@ impl Outbox {
     ///
     /// The connection broke before; the session ends anyway.
     pub async fn disconnect(mut self) -> io::Result<()> {
-        self.inner.put_kill();
-        self.flush().await.map_err(io::Error::from)
+        self.inner.put_kill()?;
+        self.write_batch().await.map_err(io::Error::from)
     }
 
     /// Makes a request, waiting for room in the batch.
@@ -389,7 +394,7 @@ impl Outbox {
     ) -> Result<(), MulticastError> {
         loop {
             match request(&mut self.inner) {
-                Err(MulticastError::WouldBlock) => self.flush().await?,
+                Err(MulticastError::WouldBlock) => self.write_batch().await?,
                 other => return other,
             }
         }
