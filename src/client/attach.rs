@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::mem::stream::session_ends;
 use crate::mem::{QueueSizes, Region};
-use crate::sys::memfd::{Memfd, receive_with_descriptor};
+use crate::sys::memfd::{Memfd, is_no_descriptor, receive_with_descriptor};
 use crate::wire::session::attach::{ATTACH_ANSWER_BYTES, ATTACH_VERSION, NotAttach};
 use crate::wire::session::{AttachAnswer, AttachHello, AttachStatus};
 
@@ -28,6 +28,8 @@ pub(super) enum AttachError {
     Unreachable { path: PathBuf, error: io::Error },
     #[error("{} belongs to another user than the daemon's own socket", path.display())]
     Foreign { path: PathBuf },
+    #[error("there is no descriptor left for it: raise the limit (ulimit -n)")]
+    NoDescriptor,
     #[error("the daemon did not answer in time")]
     TimedOut,
     #[error("the daemon closed the connection")]
@@ -44,7 +46,13 @@ pub(super) enum AttachError {
 
 impl From<io::Error> for AttachError {
     fn from(error: io::Error) -> Self {
-        if is_closed(&error) { Self::Closed } else { Self::Io(error) }
+        if is_closed(&error) {
+            Self::Closed
+        } else if is_no_descriptor(&error) {
+            Self::NoDescriptor
+        } else {
+            Self::Io(error)
+        }
     }
 }
 

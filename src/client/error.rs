@@ -146,6 +146,10 @@ pub enum ReceiveError {
     /// slowly. Connect again.
     #[error("the daemon closed the connection")]
     Closed,
+    /// The daemon handed over memory and this process has no descriptor left for it: raise its
+    /// limit on open files. The session is of no further use, as what comes may lie in that memory.
+    #[error("no descriptor left for the daemon's shared memory: raise the limit (ulimit -n)")]
+    NoDescriptor,
     /// The daemon sent something that is no frame. The session is of no further use.
     #[error("malformed frame from the daemon: {0}")]
     Frame(FrameError),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::limits::{CLIENT_RECEIVE_BYTES, CLIENT_RECEIVE_BYTES_MIN, DAEMON_FRAME_BYTES_MAX};
 use crate::base::{GroupName, PrivateGroup};
+use crate::sys::memfd::is_no_descriptor;
 use crate::wire::session::Frame;
 
 use super::incoming::{Incoming, Look};
@@ -190,7 +191,13 @@ impl AsFd for Inbox {
 }
 
 fn receive_error(error: io::Error) -> ReceiveError {
-    if is_closed(&error) { ReceiveError::Closed } else { ReceiveError::Io(error) }
+    if is_closed(&error) {
+        ReceiveError::Closed
+    } else if is_no_descriptor(&error) {
+        ReceiveError::NoDescriptor
+    } else {
+        ReceiveError::Io(error)
+    }
 }
 
 /// Bytes received and not yet taken.

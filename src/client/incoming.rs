@@ -97,6 +97,8 @@ pub(super) struct SharedIncoming {
     ended: bool,
     /// Looks since the last one at the socket.
     looks: u32,
+    /// A shelf is missing, so that it is not known any more which is which, or nothing can come.
+    failed: Option<io::Error>,
 }
 
 impl SharedIncoming {
@@ -109,6 +111,7 @@ impl SharedIncoming {
             declared: false,
             ended: false,
             looks: 0,
+            failed: None,
         }
     }
 
@@ -135,6 +138,9 @@ impl SharedIncoming {
 
     #[inline]
     fn fill(&mut self, look: Look) -> io::Result<usize> {
+        if let Some(error) = &self.failed {
+            return Err(copy_of(error));
+        }
         if let Some(len) = self.next_record()? {
             return Ok(len);
         }
@@ -239,6 +245,14 @@ impl SharedIncoming {
 
     /// Takes bells from the socket, and a shelf that comes with one; whether there was one.
     fn look_at_socket(&mut self) -> io::Result<bool> {
+        let looked = self.take_bells();
+        if let Err(error) = &looked {
+            self.failed = Some(copy_of(error));
+        }
+        looked
+    }
+
+    fn take_bells(&mut self) -> io::Result<bool> {
         let mut bells = [0; 64];
         match receive_with_descriptor(&self.socket, &mut bells) {
             Ok((0, _)) => self.ended = true,
@@ -261,5 +275,13 @@ impl SharedIncoming {
             self.socket.ring()?;
         }
         Ok(())
+    }
+}
+
+/// The same error for the next one who asks.
+fn copy_of(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
     }
 }
