@@ -213,7 +213,9 @@ impl Outbox {
     ) -> Result<(), MulticastError> {
         self.begin(multicast, groups, len)?;
         let mut fill = Some(fill);
-        let head = &self.batch[self.written..];
+        let head = FRAME_HEADER_BYTES + groups.len() * GROUP_NAME_BYTES;
+        let frame = Unfinished::new(&mut self.batch, head);
+        let head = &frame.batch[self.written..];
         let write = |bytes: &mut [u8]| {
             // The header, and before it what was queued.
             let (before, data) = bytes.split_at_mut(head.len());
@@ -221,14 +223,17 @@ impl Outbox {
             fill.take().expect("a message is written once")(data);
         };
         let sent = self.outgoing.send_in_place(head.len() + len, write, self.block);
+        if let Some(fill) = fill {
+            let start = frame.batch.len();
+            frame.batch.resize(start + len, 0);
+            fill(&mut frame.batch[start..]);
+        }
+        frame.finish();
         if self.check(sent)? {
             self.batch.clear();
             self.written = 0;
             return Ok(());
         }
-        let start = self.batch.len();
-        self.batch.resize(start + len, 0);
-        fill.take().expect("nothing was written")(&mut self.batch[start..]);
         self.push()
     }
 
@@ -462,6 +467,32 @@ impl Outbox {
             self.broken = true;
             if is_closed(&error) { MulticastError::Closed } else { MulticastError::Io(error) }
         })
+    }
+}
+
+/// The last frame of a batch while its data are missing. Where they never come, because the program
+/// that was to write them panics, nothing of the frame stays.
+struct Unfinished<'a> {
+    batch: &'a mut Vec<u8>,
+    start: usize,
+}
+
+impl<'a> Unfinished<'a> {
+    /// The last `head` bytes of `batch` are the frame's.
+    fn new(batch: &'a mut Vec<u8>, head: usize) -> Self {
+        let start = batch.len() - head;
+        Self { batch, start }
+    }
+
+    /// The frame is whole, here or where it was sent to.
+    fn finish(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.batch.truncate(self.start);
     }
 }
 
