@@ -52,13 +52,15 @@ impl Inbox {
         self.take(len)
     }
 
-    /// The next event if there is one; never waits.
+    /// The next event if there is one; never waits. After `None` the descriptor tells of the next
+    /// one. With [`Wait::Spin`] not every call asks the kernel, so that a program may call it in a
+    /// loop of its own.
     ///
     /// # Errors
     ///
     /// As [`Inbox::receive`].
     pub fn try_receive(&mut self) -> Result<Option<Event<'_>>, ReceiveError> {
-        let look = if self.wait == Wait::Spin { Look::Spin } else { Look::Once };
+        let look = if self.wait == Wait::Spin { Look::Try } else { Look::Once };
         match self.poll_len(look)? {
             Some(len) => self.take(len).map(Some),
             None => Ok(None),
