@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::task::coop::consume_budget;
 use tokio::time::sleep;
 
 use super::attach::{self, AttachError};
@@ -211,6 +212,8 @@ impl Inbox {
     ///
     /// As [`client::Inbox::receive`](super::Inbox::receive).
     pub async fn receive(&mut self) -> Result<Event<'_>, ReceiveError> {
+        // What is there already must not keep the runtime from its other tasks.
+        consume_budget().await;
         // What lies in shared memory may have come without a bell.
         let len = match self.inner.poll_len(Look::Once)? {
             Some(len) => len,
@@ -302,7 +305,29 @@ impl Outbox {
         data: &[u8],
     ) -> Result<(), MulticastError> {
         self.enqueue(|outbox| outbox.multicast_with(multicast, groups, data)).await?;
-        self.flush().await
+        self.write_batch().await
+    }
+
+    /// As [`client::Outbox::multicast_fill`](super::Outbox::multicast_fill).
+    ///
+    /// # Errors
+    ///
+    /// As [`Outbox::multicast`].
+    pub async fn multicast_fill(
+        &mut self,
+        multicast: &Multicast,
+        groups: &[&str],
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), MulticastError> {
+        let mut fill = Some(fill);
+        let send = |outbox: &mut super::Outbox| {
+            outbox.multicast_fill(multicast, groups, len, |data| {
+                fill.take().expect("a message that was not taken was not written")(data);
+            })
+        };
+        self.enqueue(send).await?;
+        self.write_batch().await
     }
 
     /// As [`client::Outbox::multicast_vectored`](super::Outbox::multicast_vectored).
@@ -392,6 +417,8 @@ impl Outbox {
         &mut self,
         mut request: impl FnMut(&mut super::Outbox) -> Result<(), MulticastError>,
     ) -> Result<(), MulticastError> {
+        // What needs no waiting must not keep the runtime from its other tasks.
+        consume_budget().await;
         loop {
             match request(&mut self.inner) {
                 Err(MulticastError::WouldBlock) => self.write_batch().await?,
