@@ -186,9 +186,10 @@ fn attach_beside(
     path: &Path,
     deadline: Option<Instant>,
 ) -> Result<(Incoming, Outgoing), AttachError> {
-    let path = attach::attach_path(path)?;
-    let socket = connect_unix(&path, deadline)
-        .map_err(|error| AttachError::Unreachable { path: path.clone(), error })?;
+    let attach = attach::attach_path(path);
+    let socket =
+        connect_unix(&attach, deadline).map_err(|error| attach::unreachable(&attach, error))?;
+    attach::check_user(&socket, path)?;
     socket.set_send_buffer_size(attach::BELL_BYTES)?;
     attach::attach(Socket::new(Arc::new(socket)), deadline)
 }

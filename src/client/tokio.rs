@@ -515,11 +515,12 @@ async fn carrier(
 }
 
 async fn attach_beside(path: &Path) -> Result<(Arc<Stream>, Carrier), AttachError> {
-    let path = attach::attach_path(path)?;
-    let stream = match UnixStream::connect(&path).await {
+    let attach = attach::attach_path(path);
+    let stream = match UnixStream::connect(&attach).await {
         Ok(stream) => stream,
-        Err(error) => return Err(AttachError::Unreachable { path, error }),
+        Err(error) => return Err(attach::unreachable(&attach, error)),
     };
+    attach::check_user(&stream, path)?;
     socket2::SockRef::from(&stream).set_send_buffer_size(attach::BELL_BYTES)?;
     let stream = Arc::new(Stream::Unix(stream));
     let socket = Socket::new(Arc::clone(&stream) as _);
