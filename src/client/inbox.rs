@@ -112,6 +112,10 @@ impl Inbox {
         self.wait = wait;
     }
 
+    pub(super) fn wait(&self) -> Wait {
+        self.wait
+    }
+
     /// Bytes of the next event, as soon as all of it is there.
     fn wait_for_event(&mut self) -> Result<usize, ReceiveError> {
         let start = Instant::now();

@@ -1,5 +1,6 @@
 //! The sending half of a session.
 
+use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -101,6 +102,8 @@ pub struct Outbox {
     body_bytes_max: usize,
     groups_max: usize,
     block: Block,
+    /// The groups that the session has asked to be in.
+    joined: BTreeSet<GroupName>,
     /// The stream broke, maybe within a frame: nothing may follow.
     broken: bool,
 }
@@ -121,6 +124,7 @@ impl Outbox {
             body_bytes_max,
             groups_max,
             block: Block::Wait,
+            joined: BTreeSet::new(),
             broken: false,
         }
     }
@@ -340,9 +344,37 @@ impl Outbox {
     fn membership(&mut self, kind: u32, group: &str) -> Result<(), MulticastError> {
         let name = GroupName::new(group.as_bytes()).map_err(|error| illegal(group, error))?;
         self.reserve(FRAME_HEADER_BYTES + GROUP_NAME_BYTES)?;
+        self.put_membership(kind, &name);
+        self.push()?;
+        if kind == kind::JOIN {
+            self.joined.insert(name)
+        } else {
+            self.joined.remove(&name)
+        };
+        Ok(())
+    }
+
+    fn put_membership(&mut self, kind: u32, group: &GroupName) {
         self.put_header(kind, 0, 1, 0);
-        self.batch.extend_from_slice(name.as_field());
-        self.push()
+        self.batch.extend_from_slice(group.as_field());
+    }
+
+    /// Goes on where `former`, of a session that was lost, was: in its groups and in its mode. The
+    /// joins may be left in the batch, which they may exceed.
+    pub(super) fn succeed(&mut self, former: &Self) {
+        self.block = former.block;
+        self.joined.clone_from(&former.joined);
+        for group in &former.joined {
+            self.put_membership(kind::JOIN, group);
+        }
+        // One that is lost at once is seen to be at the next call, and knows its groups.
+        let _ = self.push();
+    }
+
+    /// Ends the session without a goodbye.
+    pub(super) fn hang_up(&mut self) {
+        self.broken = true;
+        self.outgoing.socket().hang_up();
     }
 
     /// Checks everything, then puts header and groups into the batch.

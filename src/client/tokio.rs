@@ -26,11 +26,10 @@ use tokio::task::coop::consume_budget;
 use tokio::time::sleep;
 
 use super::attach::{self, AttachError};
-use super::connect::{
-    self, Address, Carrier, Connected, Handshake, RETRY_PAUSE, Retry, Step, resolve, unreachable,
-};
+use super::connect::{self, Address, Carrier, Connected, Handshake, Step, resolve, unreachable};
 use super::incoming::{Incoming, Look};
 use super::outgoing::Outgoing;
+use super::retry::{Reconnect, Retry};
 use super::socket::{Block, Socket, is_closed};
 use super::{
     ConnectError, Event, Multicast, MulticastError, Options, PrivateGroup, ReceiveError, Service,
@@ -44,6 +43,8 @@ pub struct Session {
     inbox: Inbox,
     daemon_version: (u8, u8, u8),
     why_socket: Option<String>,
+    address: String,
+    options: Options,
 }
 
 impl Session {
@@ -61,19 +62,55 @@ impl Session {
     ///
     /// Where [`Options::retry_for`] has it try again and the runtime has no timers.
     pub async fn connect(address: &str, options: &Options) -> Result<Self, ConnectError> {
-        let retry = Retry::new(options);
-        let address = Address::parse(address)?;
+        Self::connect_with(address, options, Retry::first(options)).await
+    }
+
+    /// Connects again as [`client::Session::reconnect`](super::Session::reconnect) does. A future
+    /// that is dropped leaves a session that is over, for which it can be called again.
+    ///
+    /// # Errors
+    ///
+    /// There is still no session: those of the last try. It can be called again.
+    ///
+    /// # Panics
+    ///
+    /// Where it has to try again and the runtime has no timers.
+    pub async fn reconnect(&mut self, policy: &Reconnect) -> Result<(), ConnectError> {
+        self.outbox.inner.hang_up();
+        let retry = Retry::again(policy);
+        let mut new = Self::connect_with(&self.address, &self.options, retry).await?;
+        new.outbox.inner.succeed(&self.outbox.inner);
+        *self = new;
+        // One that is lost at once is seen to be at the next call.
+        let _ = self.outbox.write_batch().await;
+        Ok(())
+    }
+
+    async fn connect_with(
+        address: &str,
+        options: &Options,
+        mut retry: Retry,
+    ) -> Result<Self, ConnectError> {
+        let place = Address::parse(address)?;
         loop {
-            match Self::connect_once(&address, options).await {
-                Err(error) if retry.is_worthwhile(&error) => sleep(RETRY_PAUSE).await,
-                result => return result,
+            let error = match Self::connect_once(&place, address, options).await {
+                Ok(session) => return Ok(session),
+                Err(error) => error,
+            };
+            match retry.pause_after(&error) {
+                Some(pause) => sleep(pause).await,
+                None => return Err(error),
             }
         }
     }
 
-    async fn connect_once(address: &Address, options: &Options) -> Result<Self, ConnectError> {
+    async fn connect_once(
+        place: &Address,
+        address: &str,
+        options: &Options,
+    ) -> Result<Self, ConnectError> {
         let mut handshake = Handshake::new(options)?;
-        let (stream, mut carrier) = carrier(address, options.transport).await?;
+        let (stream, mut carrier) = carrier(place, options.transport).await?;
         stream.send_all(&mut carrier.outgoing, handshake.hello()).await?;
         let accept = loop {
             match handshake.advance(&mut carrier.incoming)? {
@@ -82,21 +119,17 @@ impl Session {
                 Step::Done(accept) => break accept,
             }
         };
-        let session = super::Session::new(Connected { carrier, accept }, options);
+        let session = super::Session::new(Connected { carrier, accept }, address, options);
         Ok(Self::new(session, stream))
     }
 
     fn new(session: super::Session, stream: Arc<Stream>) -> Self {
-        let daemon_version = session.daemon_version();
-        let why_socket = session.why_socket().map(str::to_owned);
-        let (mut outbox, inbox) = session.split();
+        let super::Session { mut outbox, inbox, daemon_version, why_socket, address, options } =
+            session;
         outbox.set_nonblocking(true);
-        Self {
-            outbox: Outbox { inner: outbox, stream: Arc::clone(&stream) },
-            inbox: Inbox { inner: inbox, stream },
-            daemon_version,
-            why_socket,
-        }
+        let outbox = Outbox { inner: outbox, stream: Arc::clone(&stream) };
+        let inbox = Inbox { inner: inbox, stream };
+        Self { outbox, inbox, daemon_version, why_socket, address, options }
     }
 
     /// As [`client::Session::why_socket`](super::Session::why_socket).

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use madrigal::client::{Event, MulticastError, ReceiveError, Service, Session};
+use madrigal::client::{Cause, Event, MulticastError, ReceiveError, Reconnect, Service, Session};
 
 use crate::support::{PATIENCE, Setup, drivers, until};
 use crate::{Carrier, Place, everywhere, is_gone, next, next_data, waits};
@@ -155,4 +155,77 @@ fn daemon_that_is_killed_is_noticed_at_once_and_met_again() {
             daemon.stop();
         }
     }
+}
+
+/// The next event, which must be the view of `group` by which this session joined it.
+fn expect_own_join(session: &mut Session, group: &str) {
+    let own = session.private_group().to_string();
+    let Event::View(view) = next(session) else { panic!("the view of {group} comes next") };
+    assert!(matches!(view.cause(), Cause::Join(member) if member == own.as_str()));
+    assert_eq!(view.group(), group);
+}
+
+#[test]
+fn session_that_was_lost_comes_back_into_its_groups() {
+    for &driver in drivers() {
+        for carrier in [Carrier::Unix, Carrier::SharedMemory] {
+            let setup = Setup::new(driver);
+            let place = Place { daemon: setup.start(), carrier };
+            let directory = place.daemon.directory();
+            let mut session = place.member("alice", "g");
+            for group in ["left", "h"] {
+                session.join(group).unwrap();
+                expect_own_join(&mut session, group);
+            }
+            session.leave("left").unwrap();
+            assert!(matches!(next(&mut session), Event::SelfLeave { .. }));
+            place.daemon.kill();
+            let lost = session.receive_timeout(PATIENCE);
+            assert!(matches!(lost, Err(ReceiveError::Closed)), "{carrier:?}: {lost:?}");
+            let once = Reconnect::new().give_up_after(Duration::ZERO);
+            let refused = session.reconnect(&once);
+            assert!(is_gone(&refused), "{carrier:?}: {refused:?}");
+            assert!(matches!(session.receive(), Err(ReceiveError::Closed)), "{carrier:?}");
+            assert!(matches!(session.join("i"), Err(MulticastError::Closed)), "{carrier:?}");
+            let again = std::thread::spawn(move || {
+                session.reconnect(&Reconnect::new().give_up_after(PATIENCE)).unwrap();
+                session
+            });
+            let daemon = setup.try_start_in(directory).unwrap();
+            let mut session = again.join().unwrap();
+            assert_eq!(session.private_group().to_string(), "#alice#localhost");
+            expect_own_join(&mut session, "g");
+            expect_own_join(&mut session, "h");
+            session.multicast(Service::Agreed, &["g", "left"], 0, b"back").unwrap();
+            assert_eq!(next_data(&mut session), b"back");
+            drop(session);
+            daemon.stop();
+        }
+    }
+}
+
+#[test]
+fn session_that_goes_on_is_ended_before_it_connects_again() {
+    everywhere(
+        |setup| setup,
+        |place| {
+            let mut session = place.member("alice", "g");
+            let mut bob = place.member("bob", "g");
+            assert!(matches!(next(&mut session), Event::View(_)));
+            session.outbox().set_nonblocking(true);
+            session.outbox().queue(Service::Agreed, &["g"], 0, b"never sent").unwrap();
+            session.reconnect(&Reconnect::new().give_up_after(PATIENCE)).unwrap();
+            expect_own_join(&mut session, "g");
+            session.multicast(Service::Agreed, &["g"], 0, b"first").unwrap();
+            assert_eq!(next_data(&mut session), b"first", "{place}");
+            // Others see one member go and another one come.
+            let mut causes = Vec::new();
+            while causes.len() < 2 {
+                let Event::View(view) = next(&mut bob) else { panic!("{place}: views come first") };
+                causes.push(matches!(view.cause(), Cause::Disconnect(_)));
+            }
+            assert_eq!(causes, [true, false], "{place}");
+            assert_eq!(next_data(&mut bob), b"first", "{place}");
+        },
+    );
 }
