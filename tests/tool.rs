@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -17,13 +18,23 @@ struct Daemon {
 
 impl Daemon {
     fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// With further keys of `[listen]`.
+    fn start_with(keys: &str) -> Self {
         let directory = TempDir::new().unwrap();
-        let config = directory.path().join("madrigal.toml");
         let text = format!(
-            "[listen]\nport = 0\ntcp = []\nunix_directory = {:?}\n",
+            "[listen]\nport = 0\ntcp = []\nunix_directory = {:?}\n{keys}\n",
             directory.path().display().to_string()
         );
-        std::fs::write(&config, text).unwrap();
+        std::fs::write(directory.path().join("madrigal.toml"), text).unwrap();
+        let (child, log) = Self::spawn(&directory);
+        Self { child, _log: log, directory }
+    }
+
+    fn spawn(directory: &TempDir) -> (Child, BufReader<ChildStderr>) {
+        let config = directory.path().join("madrigal.toml");
         let mut child = Command::new(env!("CARGO_BIN_EXE_madrigald"))
             .arg("--config")
             .arg(&config)
@@ -33,7 +44,17 @@ impl Daemon {
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let told = read_until(&mut log, "ready");
         assert!(told.contains("ready"), "the daemon did not start:\n{told}");
-        Self { child, _log: log, directory }
+        (child, log)
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts another one in its place.
+    fn start_again(&mut self) {
+        (self.child, self._log) = Self::spawn(&self.directory);
     }
 
     fn address(&self) -> String {
@@ -147,6 +168,9 @@ fn bad_arguments_are_told_and_end_with_code_2() {
         (&["bench", "throughput", "--senders", "0"], "0"),
         (&["bench", "throughput", "--window", "5", "--sweep"], "--sweep"),
         (&["bench", "yardstick", "--pin", "1,2,3"], "two CPUs"),
+        (&["bench", "latency", "--transport", "tcp", "-a", "unix:/x"], "a Unix socket"),
+        (&["bench", "throughput", "--transport", "unix", "-a", "1@localhost"], "one of TCP"),
+        (&["bench", "latency", "--transport", "shm", "--compare", "1@localhost"], "one of TCP"),
     ] {
         let complaint = complaint(&run(arguments), 2);
         assert!(complaint.contains(told), "{arguments:?}: {complaint}");
@@ -183,6 +207,139 @@ fn a_reader_that_goes_away_is_no_error() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!(complaint(&output, 0), "");
+}
+
+#[test]
+fn a_reader_of_the_daemons_configuration_may_go_away_too() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut daemon = Command::new(env!("CARGO_BIN_EXE_madrigald"));
+    let output = daemon.arg("--check").stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    let told = complaint(&output, 0);
+    assert!(!told.contains("panicked"), "{told}");
+}
+
+#[test]
+fn a_complaint_that_nobody_reads_is_no_panic() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut nobody = madrigal(&["send", "g", "text", "-a", "nowhere"]);
+    assert_eq!(nobody.stderr(writer).status().unwrap().code(), Some(1));
+}
+
+#[test]
+fn bench_finds_out_where_it_cannot_write_before_it_measures() {
+    for option in ["--report", "--hgrm"] {
+        // Nobody is there either, which would be found out by connecting.
+        let bench = ["bench", "latency", "-a", "unix:/nonexistent/0", option, "/nonexistent/file"];
+        let complaint = complaint(&run(&bench), 1);
+        assert!(complaint.contains("cannot write /nonexistent/file"), "{complaint}");
+    }
+}
+
+#[test]
+fn bench_tells_what_carried_it_and_why() {
+    let (daemon, without) = (Daemon::start(), Daemon::start_with("shared_memory = false"));
+    let short = ["bench", "latency", "--warmup", "1ms", "-c", "20"];
+    for (transport, by) in [("auto", "shm"), ("shm", "shm"), ("unix", "unix")] {
+        let address = daemon.address();
+        let bench = [&short[..], &["-a", &address, "--transport", transport]].concat();
+        let result = json(&text(&run(&[&bench[..], &["--json"]].concat())));
+        assert_eq!(result["settings"]["transport"], transport, "{result}");
+        assert_eq!(result["carriers"][0]["by"], by, "{result}");
+        let shown = text(&run(&bench));
+        assert!(shown.contains(&format!("by {by}, clients")), "{shown}");
+        assert!(!shown.contains("without shared memory"), "{shown}");
+    }
+    let address = without.address();
+    let shown = text(&run(&[&short[..], &["-a", &address]].concat()));
+    assert!(shown.contains("by unix, clients"), "{shown}");
+    assert!(shown.contains("without shared memory: "), "{shown}");
+}
+
+#[test]
+fn bench_says_so_where_its_threads_keep_each_other_from_running() {
+    let daemon = Daemon::start();
+    let address = daemon.address();
+    let cpus = rustix::thread::sched_getaffinity(None).unwrap();
+    let cpu = (0..).find(|&cpu| cpus.is_set(cpu)).unwrap().to_string();
+    let bench = ["bench", "throughput", "-a", &address, "--warmup", "1ms", "-c", "20"];
+    let crowded = ["--wait", "spin", "--pin", &cpu];
+    let shown = text(&run(&[&bench[..], &crowded].concat()));
+    assert!(shown.contains("2 threads of this bench spin on 1 CPUs"), "{shown}");
+    assert!(!text(&run(&bench)).contains("keep each other"), "parked threads do not");
+}
+
+#[test]
+fn a_missing_shared_memory_is_explained() {
+    let (daemon, without) = (Daemon::start(), Daemon::start_with("shared_memory = false"));
+    let status = run_with_input(&["user", "-a", &daemon.address()], b"status\n");
+    assert!(!String::from_utf8_lossy(&status.stderr).contains("without shared memory"));
+    assert!(text(&status).contains(" by shared memory"), "{}", text(&status));
+    let status = run_with_input(&["user", "-a", &without.address()], b"status\n");
+    assert!(String::from_utf8_lossy(&status.stderr).contains("without shared memory: "));
+    assert!(text(&status).contains(" by socket ("), "{}", text(&status));
+}
+
+#[test]
+fn a_receiver_with_patience_goes_on_with_the_next_daemon() {
+    let mut daemon = Daemon::start();
+    let address = daemon.address();
+    let arguments = ["recv", "-a", &address, "g", "--lines", "-c", "2", "--retry", "60s"];
+    let (mut receiver, mut told) = start_recv(&arguments);
+    let mut shown = BufReader::new(receiver.stdout.take().unwrap());
+    text(&run(&["send", "-a", &address, "g", "before"]));
+    assert_eq!(read_until(&mut shown, "before"), "before\n");
+    daemon.kill();
+    let lost = read_until(&mut told, "connecting again");
+    assert!(lost.contains("closed the connection"), "{lost}");
+    daemon.start_again();
+    let again = read_until(&mut told, "receiving as");
+    assert!(again.contains("receiving as"), "{again}");
+    text(&run(&["send", "-a", &address, "g", "after"]));
+    assert_eq!(read_until(&mut shown, "after"), "after\n");
+    assert!(receiver.wait().unwrap().success());
+}
+
+#[test]
+fn a_sender_with_patience_goes_on_with_the_next_daemon() {
+    let mut daemon = Daemon::start();
+    let address = daemon.address();
+    let arguments = ["send", "-a", &address, "g", "--lines", "--retry", "60s"];
+    let (receiver, _told) = start_recv(&["recv", "-a", &address, "g", "--lines", "-c", "1"]);
+    let mut sender = madrigal(&arguments).stdin(Stdio::piped()).spawn().unwrap();
+    let mut lines = sender.stdin.take().unwrap();
+    lines.write_all(b"before\n").unwrap();
+    assert_eq!(text(&receiver.wait_with_output().unwrap()), "before\n");
+    daemon.kill();
+    daemon.start_again();
+    let (receiver, _told) = start_recv(&["recv", "-a", &address, "g", "--lines", "-c", "1"]);
+    lines.write_all(b"after\n").unwrap();
+    assert_eq!(text(&receiver.wait_with_output().unwrap()), "after\n");
+    drop(lines);
+    let output = sender.wait_with_output().unwrap();
+    assert!(complaint(&output, 0).contains("connecting again"));
+}
+
+#[test]
+fn a_sender_without_patience_fails_with_its_daemon() {
+    let mut daemon = Daemon::start_with("[cores]\nidle = \"spin\"");
+    let address = daemon.address();
+    let (receiver, _told) = start_recv(&["recv", "-a", &address, "g", "--lines", "-c", "1"]);
+    let mut sender =
+        madrigal(&["send", "-a", &address, "g", "--lines"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut lines = sender.stdin.take().unwrap();
+    lines.write_all(b"before\n").unwrap();
+    assert_eq!(text(&receiver.wait_with_output().unwrap()), "before\n");
+    daemon.kill();
+    // It takes no more soon after the kernel has closed what the daemon had open.
+    let end = Instant::now() + Duration::from_secs(60);
+    while lines.write_all(b"after\n").is_ok() {
+        assert!(Instant::now() < end, "lines go nowhere, and nobody says so");
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+    let complaint = complaint(&sender.wait_with_output().unwrap(), 1);
+    assert!(complaint.contains("closed the connection"), "{complaint}");
 }
 
 #[test]

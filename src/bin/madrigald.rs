@@ -2,6 +2,8 @@
 //!
 //! Exit codes: 0 stopped as told, 1 could not start or go on, 2 bad arguments or configuration.
 
+use std::fmt::Display;
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
@@ -95,14 +97,13 @@ fn main() -> ExitCode {
     let config = match arguments.config() {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("madrigald: {error}");
+            tell(format!("madrigald: {error}"));
             return ExitCode::from(MISUSED);
         }
     };
     if arguments.check {
-        config.notes.iter().for_each(|note| eprintln!("{}", note.brief()));
-        print!("{config}");
-        return ExitCode::SUCCESS;
+        config.notes.iter().for_each(|note| tell(note.brief()));
+        return print(&config);
     }
     log::install(level(config.log.level), config.log.format == LogFormat::Journal);
     abort_on_panic();
@@ -112,6 +113,22 @@ fn main() -> ExitCode {
             tracing::error!("{failure}");
             ExitCode::from(FAILED)
         }
+    }
+}
+
+/// A line on standard error. Where nobody reads it there is nobody to tell.
+fn tell(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Prints the configuration; one who stops reading, as `head` does, has seen enough.
+fn print(config: &Config) -> ExitCode {
+    match write!(io::stdout(), "{config}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            tell(format!("madrigald: cannot write to standard output: {error}"));
+            ExitCode::from(FAILED)
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 

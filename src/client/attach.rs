@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::mem::stream::session_ends;
 use crate::mem::{QueueSizes, Region};
-use crate::sys::memfd::{Memfd, receive_with_descriptor};
+use crate::sys::memfd::{Memfd, is_no_descriptor, receive_with_descriptor};
+use crate::sys::peer::peer_user;
 use crate::wire::session::attach::{ATTACH_ANSWER_BYTES, ATTACH_VERSION, NotAttach};
 use crate::wire::session::{AttachAnswer, AttachHello, AttachStatus};
 
@@ -26,8 +27,10 @@ pub(super) const BELL_BYTES: usize = 1;
 pub(super) enum AttachError {
     #[error("{} does not answer: {error}", path.display())]
     Unreachable { path: PathBuf, error: io::Error },
-    #[error("{} belongs to another user than the daemon's own socket", path.display())]
-    Foreign { path: PathBuf },
+    #[error("{} is of another user ({user}) than the daemon's own socket", path.display())]
+    Foreign { path: PathBuf, user: u32 },
+    #[error("there is no descriptor left for it: raise the limit (ulimit -n)")]
+    NoDescriptor,
     #[error("the daemon did not answer in time")]
     TimedOut,
     #[error("the daemon closed the connection")]
@@ -44,24 +47,40 @@ pub(super) enum AttachError {
 
 impl From<io::Error> for AttachError {
     fn from(error: io::Error) -> Self {
-        if is_closed(&error) { Self::Closed } else { Self::Io(error) }
+        if is_closed(&error) {
+            Self::Closed
+        } else if is_no_descriptor(&error) {
+            Self::NoDescriptor
+        } else {
+            Self::Io(error)
+        }
     }
 }
 
 /// Where a daemon whose Unix socket is at `path` attaches sessions.
-///
-/// In a directory where anybody may put files, nobody but the owner of the one socket is believed
-/// to own the other.
-pub(super) fn attach_path(path: &Path) -> Result<PathBuf, AttachError> {
+pub(super) fn attach_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".shm");
-    let attach = PathBuf::from(name);
-    let owner = |path: &Path| fs::metadata(path).map(|found| found.uid());
-    let unreachable = |error| AttachError::Unreachable { path: attach.clone(), error };
-    if owner(&attach).map_err(unreachable)? != owner(path).map_err(unreachable)? {
-        return Err(AttachError::Foreign { path: attach });
+    PathBuf::from(name)
+}
+
+/// Checks that the daemon whose Unix socket is at `path` is who answers on `socket`.
+///
+/// In a directory where anybody may put files, anybody may put one beside that socket. So the
+/// kernel is asked who listens there: a look at the file would be one at what lies there now.
+pub(super) fn check_user(socket: impl AsFd, path: &Path) -> Result<(), AttachError> {
+    let owner = fs::metadata(path).map_err(|error| unreachable(path, error))?.uid();
+    let user = peer_user(socket).map_err(AttachError::Io)?;
+    // Root may have given the file away, and needs no trick.
+    if user != owner && user != 0 {
+        return Err(AttachError::Foreign { path: attach_path(path), user });
     }
-    Ok(attach)
+    Ok(())
+}
+
+/// Nobody answers at `path`, or there is no such thing.
+pub(super) fn unreachable(path: &Path, error: io::Error) -> AttachError {
+    AttachError::Unreachable { path: path.to_owned(), error }
 }
 
 /// Sends the hello, for which a new socket has room.

@@ -18,6 +18,7 @@ use super::attach::{self, AttachError};
 use super::inbox::ReceiveBuffer;
 use super::incoming::{Incoming, Look};
 use super::outgoing::Outgoing;
+use super::retry::Retry;
 use super::socket::{Block, Socket, is_closed};
 use super::{ConnectError, Options, Transport};
 
@@ -64,42 +65,26 @@ impl Address {
 }
 
 /// Connects and shakes hands, by blocking calls.
-pub(super) fn connect(address: &str, options: &Options) -> Result<Connected, ConnectError> {
-    let retry = Retry::new(options);
+pub(super) fn connect(
+    address: &str,
+    options: &Options,
+    mut retry: Retry,
+) -> Result<Connected, ConnectError> {
     let address = Address::parse(address)?;
     loop {
         let deadline = Instant::now().checked_add(options.connect_timeout);
         let handshake = Handshake::new(options)?;
         let connected = carrier(&address, options.transport, deadline)
             .and_then(|carrier| shake_hands(carrier, handshake, deadline));
-        match connected {
-            Err(error) if retry.is_worthwhile(&error) => {
-                // Unparked by nobody; early returns do no harm.
-                std::thread::park_timeout(RETRY_PAUSE);
-            }
-            result => return result,
+        let error = match connected {
+            Ok(connected) => return Ok(connected),
+            Err(error) => error,
+        };
+        match retry.pause_after(&error) {
+            // Unparked by nobody; early returns do no harm.
+            Some(pause) => std::thread::park_timeout(pause),
+            None => return Err(error),
         }
-    }
-}
-
-/// Time between two tries to connect.
-pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(10);
-
-/// How long to go on trying.
-pub(super) struct Retry {
-    /// `None`: for ever.
-    give_up: Option<Instant>,
-}
-
-impl Retry {
-    pub(super) fn new(options: &Options) -> Self {
-        Self { give_up: Instant::now().checked_add(options.retry_for) }
-    }
-
-    /// Whether to try again after this error: nobody is there yet, or somebody is about to go.
-    pub(super) fn is_worthwhile(&self, error: &ConnectError) -> bool {
-        matches!(error, ConnectError::Unreachable { .. } | ConnectError::Closed)
-            && self.give_up.is_none_or(|give_up| Instant::now() < give_up)
     }
 }
 
@@ -186,9 +171,10 @@ fn attach_beside(
     path: &Path,
     deadline: Option<Instant>,
 ) -> Result<(Incoming, Outgoing), AttachError> {
-    let path = attach::attach_path(path)?;
-    let socket = connect_unix(&path, deadline)
-        .map_err(|error| AttachError::Unreachable { path: path.clone(), error })?;
+    let attach = attach::attach_path(path);
+    let socket =
+        connect_unix(&attach, deadline).map_err(|error| attach::unreachable(&attach, error))?;
+    attach::check_user(&socket, path)?;
     socket.set_send_buffer_size(attach::BELL_BYTES)?;
     attach::attach(Socket::new(Arc::new(socket)), deadline)
 }

@@ -5,6 +5,10 @@ use std::io;
 use crate::base::NameError;
 use crate::wire::session::{AnswerError, FrameError, Reject};
 
+/// What can be said of a connection that ended, on this side of it.
+const CLOSED: &str = "the daemon closed the connection: it ended, or dropped this session, \
+                      which read too slowly or broke a rule; its log tells";
+
 /// There is no session.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -115,12 +119,12 @@ pub enum MulticastError {
     /// descriptor is writable, call [`Outbox::flush`](super::Outbox::flush), and try again.
     #[error("the daemon takes no more at the moment")]
     WouldBlock,
-    /// The session is over: connect again. Whether the daemon still saw the last requests is
-    /// unknown.
-    #[error("the daemon closed the connection")]
+    /// The session is over: connect again, as [`Session::reconnect`](super::Session::reconnect)
+    /// does. Whether the daemon still saw the last requests is unknown.
+    #[error("{CLOSED}")]
     Closed,
     /// The socket failed, and the session with it: connect again.
-    #[error("sending failed: {0}")]
+    #[error("the connection failed: {0}")]
     Io(#[source] io::Error),
 }
 
@@ -143,9 +147,14 @@ impl From<MulticastError> for io::Error {
 #[non_exhaustive]
 pub enum ReceiveError {
     /// The session is over: the daemon ended, or dropped a session that broke its rules or read too
-    /// slowly. Connect again.
-    #[error("the daemon closed the connection")]
+    /// slowly. Spread's protocol has no word for which; the daemon's log does. Connect again, as
+    /// [`Session::reconnect`](super::Session::reconnect) does.
+    #[error("{CLOSED}")]
     Closed,
+    /// The daemon handed over memory and this process has no descriptor left for it: raise its
+    /// limit on open files. The session is of no further use, as what comes may lie in that memory.
+    #[error("no descriptor left for the daemon's shared memory: raise the limit (ulimit -n)")]
+    NoDescriptor,
     /// The daemon sent something that is no frame. The session is of no further use.
     #[error("malformed frame from the daemon: {0}")]
     Frame(FrameError),
@@ -156,6 +165,6 @@ pub enum ReceiveError {
         kind: u32,
     },
     /// The socket failed. The session is of no further use.
-    #[error("receiving failed: {0}")]
+    #[error("the connection failed: {0}")]
     Io(#[source] io::Error),
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::limits::{CLIENT_RECEIVE_BYTES, CLIENT_RECEIVE_BYTES_MIN, DAEMON_FRAME_BYTES_MAX};
 use crate::base::{GroupName, PrivateGroup};
+use crate::sys::memfd::is_no_descriptor;
 use crate::wire::session::Frame;
 
 use super::incoming::{Incoming, Look};
@@ -51,13 +52,15 @@ impl Inbox {
         self.take(len)
     }
 
-    /// The next event if there is one; never waits.
+    /// The next event if there is one; never waits. After `None` the descriptor tells of the next
+    /// one. With [`Wait::Spin`] not every call asks the kernel, so that a program may call it in a
+    /// loop of its own.
     ///
     /// # Errors
     ///
     /// As [`Inbox::receive`].
     pub fn try_receive(&mut self) -> Result<Option<Event<'_>>, ReceiveError> {
-        let look = if self.wait == Wait::Spin { Look::Spin } else { Look::Once };
+        let look = if self.wait == Wait::Spin { Look::Try } else { Look::Once };
         match self.poll_len(look)? {
             Some(len) => self.take(len).map(Some),
             None => Ok(None),
@@ -107,6 +110,10 @@ impl Inbox {
     /// Changes how [`Inbox::receive`] waits.
     pub fn set_wait(&mut self, wait: Wait) {
         self.wait = wait;
+    }
+
+    pub(super) fn wait(&self) -> Wait {
+        self.wait
     }
 
     /// Bytes of the next event, as soon as all of it is there.
@@ -190,7 +197,13 @@ impl AsFd for Inbox {
 }
 
 fn receive_error(error: io::Error) -> ReceiveError {
-    if is_closed(&error) { ReceiveError::Closed } else { ReceiveError::Io(error) }
+    if is_closed(&error) {
+        ReceiveError::Closed
+    } else if is_no_descriptor(&error) {
+        ReceiveError::NoDescriptor
+    } else {
+        ReceiveError::Io(error)
+    }
 }
 
 /// Bytes received and not yet taken.

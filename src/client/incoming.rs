@@ -15,6 +15,10 @@ use super::socket::{Block, Socket, corrupt, is_closed};
 /// Looks at the memory for each look at the socket while spinning.
 const SOCKET_STRIDE: u32 = 4096;
 
+/// The same while a program spins by itself. Not so many: an event loop comes here as well, and a
+/// bell that nobody takes keeps it awake.
+const TRY_STRIDE: u32 = 64;
+
 /// How hard to look for bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
@@ -22,6 +26,9 @@ pub(super) enum Look {
     Wait,
     /// Do not wait, but see to it that the descriptor will tell.
     Once,
+    /// Do not wait, and see to it that the descriptor will tell, but as cheaply as can be: the next
+    /// look may come soon.
+    Try,
     /// Do not wait; the next look comes soon.
     Spin,
 }
@@ -56,7 +63,7 @@ impl Incoming {
         match self {
             Self::Socket(socket, buffer) => match look {
                 Look::Wait => buffer.fill(socket, Block::Wait),
-                Look::Once | Look::Spin => buffer.fill(socket, Block::Never),
+                Look::Once | Look::Try | Look::Spin => buffer.fill(socket, Block::Never),
             },
             Self::Shared(shared) => shared.fill(look),
         }
@@ -97,6 +104,8 @@ pub(super) struct SharedIncoming {
     ended: bool,
     /// Looks since the last one at the socket.
     looks: u32,
+    /// A shelf is missing, so that it is not known any more which is which, or nothing can come.
+    failed: Option<io::Error>,
 }
 
 impl SharedIncoming {
@@ -109,6 +118,7 @@ impl SharedIncoming {
             declared: false,
             ended: false,
             looks: 0,
+            failed: None,
         }
     }
 
@@ -135,6 +145,9 @@ impl SharedIncoming {
 
     #[inline]
     fn fill(&mut self, look: Look) -> io::Result<usize> {
+        if let Some(error) = &self.failed {
+            return Err(copy_of(error));
+        }
         if let Some(len) = self.next_record()? {
             return Ok(len);
         }
@@ -146,6 +159,14 @@ impl SharedIncoming {
                 }
                 self.look_at_socket()?;
                 self.last_or_would_block()
+            }
+            Look::Try => {
+                self.looks = self.looks.wrapping_add(1);
+                // The daemon rings, or has rung and nobody took the bell: the descriptor tells.
+                if self.declared && !self.looks.is_multiple_of(TRY_STRIDE) {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                self.fill_or_declare()
             }
             Look::Once => self.fill_or_declare(),
             Look::Wait => loop {
@@ -239,6 +260,14 @@ impl SharedIncoming {
 
     /// Takes bells from the socket, and a shelf that comes with one; whether there was one.
     fn look_at_socket(&mut self) -> io::Result<bool> {
+        let looked = self.take_bells();
+        if let Err(error) = &looked {
+            self.failed = Some(copy_of(error));
+        }
+        looked
+    }
+
+    fn take_bells(&mut self) -> io::Result<bool> {
         let mut bells = [0; 64];
         match receive_with_descriptor(&self.socket, &mut bells) {
             Ok((0, _)) => self.ended = true,
@@ -261,5 +290,13 @@ impl SharedIncoming {
             self.socket.ring()?;
         }
         Ok(())
+    }
+}
+
+/// The same error for the next one who asks.
+fn copy_of(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
     }
 }

@@ -60,6 +60,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use retry::Retry;
+
 mod attach;
 mod connect;
 mod error;
@@ -69,6 +71,7 @@ mod incoming;
 mod options;
 mod outbox;
 mod outgoing;
+mod retry;
 mod socket;
 #[cfg(feature = "tokio")]
 pub mod tokio;
@@ -82,6 +85,7 @@ pub use event::{Cause, Event, Message, Rejected, Request, View};
 pub use inbox::Inbox;
 pub use options::{Options, Transport, Wait};
 pub use outbox::{Multicast, Outbox};
+pub use retry::Reconnect;
 
 /// A connection to a daemon: an [`Outbox`] and an [`Inbox`].
 ///
@@ -93,6 +97,8 @@ pub struct Session {
     inbox: Inbox,
     daemon_version: (u8, u8, u8),
     why_socket: Option<String>,
+    address: String,
+    options: Options,
 }
 
 impl Session {
@@ -119,10 +125,11 @@ impl Session {
     /// }
     /// ```
     pub fn connect(address: &str, options: &Options) -> Result<Self, ConnectError> {
-        Ok(Self::new(connect::connect(address, options)?, options))
+        let connected = connect::connect(address, options, Retry::first(options))?;
+        Ok(Self::new(connected, address, options))
     }
 
-    fn new(connected: connect::Connected, options: &Options) -> Self {
+    fn new(connected: connect::Connected, address: &str, options: &Options) -> Self {
         let connect::Connected { carrier, accept } = connected;
         let connect::Carrier { incoming, outgoing, why_socket } = carrier;
         let version = accept.version;
@@ -131,7 +138,54 @@ impl Session {
             inbox: Inbox::new(accept.group, incoming, options.wait),
             daemon_version: (version.major, version.minor, version.patch),
             why_socket,
+            address: address.to_owned(),
+            options: options.clone(),
         }
+    }
+
+    /// Connects again after the session was lost, with the same address and options, tries for as
+    /// long as `policy` says, and asks to join all groups that this session had asked to be in.
+    ///
+    /// This is a new session, and a member from its own joins on, as their views tell: what was
+    /// sent to its groups since the old one ended is missing. What the old one sent last may be
+    /// lost as well, and what it queued is. Where the daemon chose the name, it chooses another
+    /// one, and [`Session::private_group`] changes. How to wait and [`Outbox::set_nonblocking`]
+    /// stay.
+    ///
+    /// Call it when receiving or sending fails with `Closed`; what had come before and was not
+    /// received is dropped, so receive until then where that matters. A session that still goes on
+    /// is ended.
+    ///
+    /// # Errors
+    ///
+    /// There is still no session: those of the last try. It can be called again.
+    ///
+    /// ```no_run
+    /// # use madrigal::client::{Options, ReceiveError, Reconnect, Session};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut session = Session::connect("4803", &Options::new().name("alice"))?;
+    /// session.join("prices")?;
+    /// loop {
+    ///     match session.receive() {
+    ///         Ok(event) => println!("{event:?}"),
+    ///         Err(ReceiveError::Closed) => {
+    ///             session.reconnect(&Reconnect::new())?;
+    ///             println!("prices were missed here");
+    ///         }
+    ///         Err(error) => return Err(error.into()),
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn reconnect(&mut self, policy: &Reconnect) -> Result<(), ConnectError> {
+        // First of all, as a daemon that still has it would refuse the name.
+        self.outbox.hang_up();
+        let connected = connect::connect(&self.address, &self.options, Retry::again(policy))?;
+        let mut new = Self::new(connected, &self.address, &self.options);
+        new.inbox.set_wait(self.inbox.wait());
+        new.outbox.succeed(&self.outbox);
+        *self = new;
+        Ok(())
     }
 
     /// `None`: the session and its daemon share memory. Otherwise why it goes through a socket: the

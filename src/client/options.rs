@@ -99,8 +99,9 @@ impl Options {
     }
 
     /// How long connecting goes on trying while nobody listens at the address, or a daemon closes
-    /// the connection because it stops: a daemon that restarts is met as soon as it is back. Zero
-    /// by default: an error at once.
+    /// the connection because it stops: a daemon that starts is met within 100 ms. Zero by default:
+    /// an error at once. For a session that was lost see
+    /// [`Session::reconnect`](super::Session::reconnect).
     #[must_use]
     pub const fn retry_for(mut self, time: Duration) -> Self {
         self.retry_for = time;

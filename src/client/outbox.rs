@@ -1,5 +1,6 @@
 //! The sending half of a session.
 
+use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -101,6 +102,8 @@ pub struct Outbox {
     body_bytes_max: usize,
     groups_max: usize,
     block: Block,
+    /// The groups that the session has asked to be in.
+    joined: BTreeSet<GroupName>,
     /// The stream broke, maybe within a frame: nothing may follow.
     broken: bool,
 }
@@ -121,6 +124,7 @@ impl Outbox {
             body_bytes_max,
             groups_max,
             block: Block::Wait,
+            joined: BTreeSet::new(),
             broken: false,
         }
     }
@@ -213,7 +217,9 @@ impl Outbox {
     ) -> Result<(), MulticastError> {
         self.begin(multicast, groups, len)?;
         let mut fill = Some(fill);
-        let head = &self.batch[self.written..];
+        let head = FRAME_HEADER_BYTES + groups.len() * GROUP_NAME_BYTES;
+        let frame = Unfinished::new(&mut self.batch, head);
+        let head = &frame.batch[self.written..];
         let write = |bytes: &mut [u8]| {
             // The header, and before it what was queued.
             let (before, data) = bytes.split_at_mut(head.len());
@@ -221,14 +227,17 @@ impl Outbox {
             fill.take().expect("a message is written once")(data);
         };
         let sent = self.outgoing.send_in_place(head.len() + len, write, self.block);
+        if let Some(fill) = fill {
+            let start = frame.batch.len();
+            frame.batch.resize(start + len, 0);
+            fill(&mut frame.batch[start..]);
+        }
+        frame.finish();
         if self.check(sent)? {
             self.batch.clear();
             self.written = 0;
             return Ok(());
         }
-        let start = self.batch.len();
-        self.batch.resize(start + len, 0);
-        fill.take().expect("nothing was written")(&mut self.batch[start..]);
         self.push()
     }
 
@@ -264,12 +273,18 @@ impl Outbox {
         if self.queued_bytes() < CLIENT_BATCH_BYTES { Ok(()) } else { self.push() }
     }
 
-    /// Writes the batch.
+    /// Writes the batch, and asks whether the daemon is still there.
     ///
     /// # Errors
     ///
     /// [`MulticastError::WouldBlock`] in non-blocking mode while a part is left; it stays queued.
     pub fn flush(&mut self) -> Result<(), MulticastError> {
+        self.write_batch()?;
+        self.ask()
+    }
+
+    /// As [`Outbox::flush`] in non-blocking mode, without asking.
+    pub(super) fn write_batch(&mut self) -> Result<(), MulticastError> {
         if self.broken {
             return Err(MulticastError::Closed);
         }
@@ -307,22 +322,59 @@ impl Outbox {
     /// The connection broke before; the session ends anyway.
     pub fn disconnect(mut self) -> io::Result<()> {
         self.set_nonblocking(false);
-        self.put_kill();
-        self.flush().map_err(io::Error::from)
+        self.put_kill()?;
+        self.write_batch().map_err(io::Error::from)
     }
 
     /// Puts the goodbye into the batch, which it may exceed by that.
-    pub(super) fn put_kill(&mut self) {
+    pub(super) fn put_kill(&mut self) -> Result<(), MulticastError> {
+        // Before the goodbye, whose answer is the end of the connection as well.
+        self.ask()?;
         self.put_header(kind::KILL, 0, 1, 0);
         self.batch.extend_from_slice(self.own_name.as_field());
+        Ok(())
+    }
+
+    /// Fails if the daemon is known to be gone.
+    pub(super) fn ask(&mut self) -> Result<(), MulticastError> {
+        let answer = self.outgoing.ask();
+        self.check(answer)
     }
 
     fn membership(&mut self, kind: u32, group: &str) -> Result<(), MulticastError> {
         let name = GroupName::new(group.as_bytes()).map_err(|error| illegal(group, error))?;
         self.reserve(FRAME_HEADER_BYTES + GROUP_NAME_BYTES)?;
+        self.put_membership(kind, &name);
+        self.push()?;
+        if kind == kind::JOIN {
+            self.joined.insert(name)
+        } else {
+            self.joined.remove(&name)
+        };
+        Ok(())
+    }
+
+    fn put_membership(&mut self, kind: u32, group: &GroupName) {
         self.put_header(kind, 0, 1, 0);
-        self.batch.extend_from_slice(name.as_field());
-        self.push()
+        self.batch.extend_from_slice(group.as_field());
+    }
+
+    /// Goes on where `former`, of a session that was lost, was: in its groups and in its mode. The
+    /// joins may be left in the batch, which they may exceed.
+    pub(super) fn succeed(&mut self, former: &Self) {
+        self.block = former.block;
+        self.joined.clone_from(&former.joined);
+        for group in &former.joined {
+            self.put_membership(kind::JOIN, group);
+        }
+        // One that is lost at once is seen to be at the next call, and knows its groups.
+        let _ = self.push();
+    }
+
+    /// Ends the session without a goodbye.
+    pub(super) fn hang_up(&mut self) {
+        self.broken = true;
+        self.outgoing.socket().hang_up();
     }
 
     /// Checks everything, then puts header and groups into the batch.
@@ -399,7 +451,7 @@ impl Outbox {
 
     /// Sends what can be sent; what cannot stays queued, which is no error.
     fn push(&mut self) -> Result<(), MulticastError> {
-        match self.flush() {
+        match self.write_batch() {
             Err(MulticastError::WouldBlock) => Ok(()),
             other => other,
         }
@@ -447,6 +499,32 @@ impl Outbox {
             self.broken = true;
             if is_closed(&error) { MulticastError::Closed } else { MulticastError::Io(error) }
         })
+    }
+}
+
+/// The last frame of a batch while its data are missing. Where they never come, because the program
+/// that was to write them panics, nothing of the frame stays.
+struct Unfinished<'a> {
+    batch: &'a mut Vec<u8>,
+    start: usize,
+}
+
+impl<'a> Unfinished<'a> {
+    /// The last `head` bytes of `batch` are the frame's.
+    fn new(batch: &'a mut Vec<u8>, head: usize) -> Self {
+        let start = batch.len() - head;
+        Self { batch, start }
+    }
+
+    /// The frame is whole, here or where it was sent to.
+    fn finish(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.batch.truncate(self.start);
     }
 }
 

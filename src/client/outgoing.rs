@@ -4,12 +4,11 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
+use crate::base;
 use crate::mem::StreamWriter;
+use crate::sys::Clock;
 
 use super::socket::{Block, Socket, corrupt};
-
-/// Publications without a bell after which the socket is asked whether the daemon is still there.
-const SOCKET_STRIDE: u32 = 512;
 
 /// Bells after which a socket that still takes more is believed never to be full.
 const LEAN_MAX: usize = 64;
@@ -56,12 +55,21 @@ impl Outgoing {
         }
     }
 
+    /// Asks whether the daemon is still there where sending would not tell, which is the case with
+    /// memory.
+    pub(super) fn ask(&self) -> io::Result<()> {
+        match self {
+            Self::Socket(_) => Ok(()),
+            Self::Shared(shared) => shared.ask(),
+        }
+    }
+
     /// Waits until something can be sent; `false` if `deadline` comes first.
     pub(super) fn wait(&self, deadline: Option<Instant>) -> io::Result<bool> {
         self.socket().wait_writable(deadline)
     }
 
-    fn socket(&self) -> &Socket {
+    pub(super) fn socket(&self) -> &Socket {
         match self {
             Self::Socket(socket) => socket,
             Self::Shared(shared) => &shared.socket,
@@ -80,13 +88,13 @@ impl AsFd for Outgoing {
 pub(super) struct SharedOutgoing {
     socket: Socket,
     writer: StreamWriter,
-    /// Publications since the socket was last asked.
-    unasked: u32,
+    /// When the socket was last asked whether the daemon is there.
+    asked: base::Instant,
 }
 
 impl SharedOutgoing {
     pub(super) fn new(socket: Socket, writer: StreamWriter) -> Self {
-        Self { socket, writer, unasked: 0 }
+        Self { socket, writer, asked: base::Instant::from_nanos(0) }
     }
 
     fn send(&mut self, pieces: &[IoSlice<'_>], block: Block) -> io::Result<usize> {
@@ -153,15 +161,21 @@ impl SharedOutgoing {
 
     #[inline]
     fn publish(&mut self) -> io::Result<()> {
-        self.unasked += 1;
         if self.writer.publish() {
-            self.unasked = 0;
             return self.socket.ring();
         }
-        if self.unasked < SOCKET_STRIDE {
+        // A daemon that was killed takes nothing more and needs no bell. Once for each tick of the
+        // kernel's timer: one that sends now and then asks each time, and the others seldom.
+        let tick = Clock.last_tick();
+        if tick == self.asked {
             return Ok(());
         }
-        self.unasked = 0;
+        self.asked = tick;
+        self.ask()
+    }
+
+    #[cold]
+    fn ask(&self) -> io::Result<()> {
         if self.socket.is_hung_up()? { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
     }
 

@@ -10,7 +10,9 @@ use std::time::Instant;
 use crate::mem::Corrupt;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
+use rustix::net::{
+    RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown,
+};
 
 /// Whether a call may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +69,12 @@ impl Socket {
     /// Waits until something can be sent; `false` if `deadline` comes first.
     pub(super) fn wait_writable(&self, deadline: Option<Instant>) -> io::Result<bool> {
         self.wait(PollFlags::OUT, deadline)
+    }
+
+    /// Ends the connection for both sides, whoever else has a handle on it.
+    pub(super) fn hang_up(&self) {
+        // One that has ended already is as good.
+        let _ = shutdown(self, Shutdown::Both);
     }
 
     /// Whether the other side has closed.

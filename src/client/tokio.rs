@@ -22,14 +22,14 @@ use std::sync::Arc;
 
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::task::coop::consume_budget;
 use tokio::time::sleep;
 
 use super::attach::{self, AttachError};
-use super::connect::{
-    self, Address, Carrier, Connected, Handshake, RETRY_PAUSE, Retry, Step, resolve, unreachable,
-};
+use super::connect::{self, Address, Carrier, Connected, Handshake, Step, resolve, unreachable};
 use super::incoming::{Incoming, Look};
 use super::outgoing::Outgoing;
+use super::retry::{Reconnect, Retry};
 use super::socket::{Block, Socket, is_closed};
 use super::{
     ConnectError, Event, Multicast, MulticastError, Options, PrivateGroup, ReceiveError, Service,
@@ -43,6 +43,8 @@ pub struct Session {
     inbox: Inbox,
     daemon_version: (u8, u8, u8),
     why_socket: Option<String>,
+    address: String,
+    options: Options,
 }
 
 impl Session {
@@ -60,19 +62,55 @@ impl Session {
     ///
     /// Where [`Options::retry_for`] has it try again and the runtime has no timers.
     pub async fn connect(address: &str, options: &Options) -> Result<Self, ConnectError> {
-        let retry = Retry::new(options);
-        let address = Address::parse(address)?;
+        Self::connect_with(address, options, Retry::first(options)).await
+    }
+
+    /// Connects again as [`client::Session::reconnect`](super::Session::reconnect) does. A future
+    /// that is dropped leaves a session that is over, for which it can be called again.
+    ///
+    /// # Errors
+    ///
+    /// There is still no session: those of the last try. It can be called again.
+    ///
+    /// # Panics
+    ///
+    /// Where it has to try again and the runtime has no timers.
+    pub async fn reconnect(&mut self, policy: &Reconnect) -> Result<(), ConnectError> {
+        self.outbox.inner.hang_up();
+        let retry = Retry::again(policy);
+        let mut new = Self::connect_with(&self.address, &self.options, retry).await?;
+        new.outbox.inner.succeed(&self.outbox.inner);
+        *self = new;
+        // One that is lost at once is seen to be at the next call.
+        let _ = self.outbox.write_batch().await;
+        Ok(())
+    }
+
+    async fn connect_with(
+        address: &str,
+        options: &Options,
+        mut retry: Retry,
+    ) -> Result<Self, ConnectError> {
+        let place = Address::parse(address)?;
         loop {
-            match Self::connect_once(&address, options).await {
-                Err(error) if retry.is_worthwhile(&error) => sleep(RETRY_PAUSE).await,
-                result => return result,
+            let error = match Self::connect_once(&place, address, options).await {
+                Ok(session) => return Ok(session),
+                Err(error) => error,
+            };
+            match retry.pause_after(&error) {
+                Some(pause) => sleep(pause).await,
+                None => return Err(error),
             }
         }
     }
 
-    async fn connect_once(address: &Address, options: &Options) -> Result<Self, ConnectError> {
+    async fn connect_once(
+        place: &Address,
+        address: &str,
+        options: &Options,
+    ) -> Result<Self, ConnectError> {
         let mut handshake = Handshake::new(options)?;
-        let (stream, mut carrier) = carrier(address, options.transport).await?;
+        let (stream, mut carrier) = carrier(place, options.transport).await?;
         stream.send_all(&mut carrier.outgoing, handshake.hello()).await?;
         let accept = loop {
             match handshake.advance(&mut carrier.incoming)? {
@@ -81,21 +119,17 @@ impl Session {
                 Step::Done(accept) => break accept,
             }
         };
-        let session = super::Session::new(Connected { carrier, accept }, options);
+        let session = super::Session::new(Connected { carrier, accept }, address, options);
         Ok(Self::new(session, stream))
     }
 
     fn new(session: super::Session, stream: Arc<Stream>) -> Self {
-        let daemon_version = session.daemon_version();
-        let why_socket = session.why_socket().map(str::to_owned);
-        let (mut outbox, inbox) = session.split();
+        let super::Session { mut outbox, inbox, daemon_version, why_socket, address, options } =
+            session;
         outbox.set_nonblocking(true);
-        Self {
-            outbox: Outbox { inner: outbox, stream: Arc::clone(&stream) },
-            inbox: Inbox { inner: inbox, stream },
-            daemon_version,
-            why_socket,
-        }
+        let outbox = Outbox { inner: outbox, stream: Arc::clone(&stream) };
+        let inbox = Inbox { inner: inbox, stream };
+        Self { outbox, inbox, daemon_version, why_socket, address, options }
     }
 
     /// As [`client::Session::why_socket`](super::Session::why_socket).
@@ -211,6 +245,8 @@ impl Inbox {
     ///
     /// As [`client::Inbox::receive`](super::Inbox::receive).
     pub async fn receive(&mut self) -> Result<Event<'_>, ReceiveError> {
+        // What is there already must not keep the runtime from its other tasks.
+        consume_budget().await;
         // What lies in shared memory may have come without a bell.
         let len = match self.inner.poll_len(Look::Once)? {
             Some(len) => len,
@@ -261,7 +297,7 @@ impl Outbox {
     /// Nothing was sent.
     pub async fn join(&mut self, group: &str) -> Result<(), MulticastError> {
         self.enqueue(|outbox| outbox.join(group)).await?;
-        self.flush().await
+        self.write_batch().await
     }
 
     /// As [`client::Outbox::leave`](super::Outbox::leave).
@@ -271,7 +307,7 @@ impl Outbox {
     /// Nothing was sent.
     pub async fn leave(&mut self, group: &str) -> Result<(), MulticastError> {
         self.enqueue(|outbox| outbox.leave(group)).await?;
-        self.flush().await
+        self.write_batch().await
     }
 
     /// As [`client::Outbox::multicast`](super::Outbox::multicast).
@@ -302,7 +338,29 @@ impl Outbox {
         data: &[u8],
     ) -> Result<(), MulticastError> {
         self.enqueue(|outbox| outbox.multicast_with(multicast, groups, data)).await?;
-        self.flush().await
+        self.write_batch().await
+    }
+
+    /// As [`client::Outbox::multicast_fill`](super::Outbox::multicast_fill).
+    ///
+    /// # Errors
+    ///
+    /// As [`Outbox::multicast`].
+    pub async fn multicast_fill(
+        &mut self,
+        multicast: &Multicast,
+        groups: &[&str],
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), MulticastError> {
+        let mut fill = Some(fill);
+        let send = |outbox: &mut super::Outbox| {
+            outbox.multicast_fill(multicast, groups, len, |data| {
+                fill.take().expect("a message that was not taken was not written")(data);
+            })
+        };
+        self.enqueue(send).await?;
+        self.write_batch().await
     }
 
     /// As [`client::Outbox::multicast_vectored`](super::Outbox::multicast_vectored).
@@ -321,7 +379,7 @@ impl Outbox {
             outbox.multicast_vectored(service, groups, message_type, pieces)
         };
         self.enqueue(send).await?;
-        self.flush().await
+        self.write_batch().await
     }
 
     /// As [`client::Outbox::queue`](super::Outbox::queue); waits only while the batch is full.
@@ -354,17 +412,22 @@ impl Outbox {
         self.enqueue(|outbox| outbox.queue_with(multicast, groups, data)).await
     }
 
-    /// Writes the batch, all of it.
+    /// Writes the batch, all of it, and asks whether the daemon is still there.
     ///
     /// # Errors
     ///
     /// The session is over.
     pub async fn flush(&mut self) -> Result<(), MulticastError> {
+        self.write_batch().await?;
+        self.inner.ask()
+    }
+
+    async fn write_batch(&mut self) -> Result<(), MulticastError> {
         if !self.inner.wants_write() {
             return Ok(());
         }
         let inner = &mut self.inner;
-        let flushed = self.stream.until(Interest::WRITABLE, || match inner.flush() {
+        let flushed = self.stream.until(Interest::WRITABLE, || match inner.write_batch() {
             Err(MulticastError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             other => Ok(other),
         });
@@ -378,8 +441,8 @@ impl Outbox {
     ///
     /// The connection broke before; the session ends anyway.
     pub async fn disconnect(mut self) -> io::Result<()> {
-        self.inner.put_kill();
-        self.flush().await.map_err(io::Error::from)
+        self.inner.put_kill()?;
+        self.write_batch().await.map_err(io::Error::from)
     }
 
     /// Makes a request, waiting for room in the batch.
@@ -387,9 +450,11 @@ impl Outbox {
         &mut self,
         mut request: impl FnMut(&mut super::Outbox) -> Result<(), MulticastError>,
     ) -> Result<(), MulticastError> {
+        // What needs no waiting must not keep the runtime from its other tasks.
+        consume_budget().await;
         loop {
             match request(&mut self.inner) {
-                Err(MulticastError::WouldBlock) => self.flush().await?,
+                Err(MulticastError::WouldBlock) => self.write_batch().await?,
                 other => return other,
             }
         }
@@ -483,11 +548,12 @@ async fn carrier(
 }
 
 async fn attach_beside(path: &Path) -> Result<(Arc<Stream>, Carrier), AttachError> {
-    let path = attach::attach_path(path)?;
-    let stream = match UnixStream::connect(&path).await {
+    let attach = attach::attach_path(path);
+    let stream = match UnixStream::connect(&attach).await {
         Ok(stream) => stream,
-        Err(error) => return Err(AttachError::Unreachable { path, error }),
+        Err(error) => return Err(attach::unreachable(&attach, error)),
     };
+    attach::check_user(&stream, path)?;
     socket2::SockRef::from(&stream).set_send_buffer_size(attach::BELL_BYTES)?;
     let stream = Arc::new(Stream::Unix(stream));
     let socket = Socket::new(Arc::clone(&stream) as _);

@@ -11,7 +11,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
@@ -129,7 +129,8 @@ impl Stream {
 ///
 /// # Errors
 ///
-/// The kernel's; `WouldBlock` where nothing is there.
+/// The kernel's; `WouldBlock` where nothing is there. [`is_no_descriptor`] where a descriptor came
+/// and is lost, with the bytes that it came with, because this process has none left.
 pub fn receive_with_descriptor(
     socket: impl AsFd,
     into: &mut [u8],
@@ -149,7 +150,16 @@ pub fn receive_with_descriptor(
             descriptor = descriptor.or(descriptors.last());
         }
     }
+    // One that is missing must not pass for none.
+    if descriptor.is_none() && received.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(Errno::MFILE.into());
+    }
     Ok((received.bytes, descriptor))
+}
+
+/// Whether the error is that this process has no descriptor left.
+pub fn is_no_descriptor(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::MFILE)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! `driver.rs` is the face that the runtime sees; `uring.rs` and `poll.rs` are the two ways behind
 //! it. Nothing here knows what the bytes mean. Unsafe are the io_uring driver (`uring.rs`, what is
-//! in its folder, and `operation.rs`) and `datagram/raw.rs`.
+//! in its folder, and `operation.rs`), `datagram/raw.rs` and `peer.rs`.
 
 mod accept;
 mod bell;
@@ -12,6 +12,7 @@ pub mod datagram;
 pub mod driver;
 pub mod memfd;
 mod operation;
+pub mod peer;
 mod poll;
 mod probe;
 pub mod socket;

@@ -111,6 +111,56 @@ async fn sends_wait_for_a_daemon_that_reads_late() {
     assert_eq!(messages, sent + 2);
 }
 
+/// Runs `work` beside another task on one thread, and says whether that one had its turn.
+async fn lets_others_run(work: impl Future<Output = ()>) -> bool {
+    let other = tokio::spawn(async {});
+    work.await;
+    other.is_finished()
+}
+
+#[tokio::test]
+async fn receiving_what_is_there_lets_other_tasks_run() {
+    let daemon = daemon::unix(|mut stream| {
+        daemon::accept(&mut stream);
+        let frames: Vec<_> = (0..1000_u16).map(|number| message(&number.to_le_bytes())).collect();
+        stream.write_all(&frames.concat()).unwrap();
+    });
+    let mut session = Session::connect(&daemon.address, &Options::new()).await.unwrap();
+    daemon.join();
+    let receive = async {
+        for number in 0..1000_u16 {
+            assert_eq!(data(&session.receive().await.unwrap()), number.to_le_bytes());
+        }
+    };
+    assert!(lets_others_run(receive).await);
+}
+
+#[tokio::test]
+async fn sending_without_waiting_lets_other_tasks_run() {
+    let daemon = daemon::unix(|mut stream| {
+        daemon::accept(&mut stream);
+        daemon::read_to_end(stream)
+    });
+    let session = Session::connect(&daemon.address, &Options::new()).await.unwrap();
+    let (mut outbox, _inbox) = session.split();
+    // Less than the batch, and less than the socket holds.
+    let queue = async {
+        for _ in 0..500 {
+            outbox.queue(Service::Agreed, &["g"], 0, b"").await.unwrap();
+        }
+    };
+    assert!(lets_others_run(queue).await);
+    outbox.flush().await.unwrap();
+    let multicast = async {
+        for _ in 0..200 {
+            outbox.multicast(Service::Agreed, &["g"], 0, b"").await.unwrap();
+        }
+    };
+    assert!(lets_others_run(multicast).await);
+    outbox.disconnect().await.unwrap();
+    daemon.join();
+}
+
 #[tokio::test]
 async fn calls_may_move_between_threads() {
     fn movable<T: Send>(_: &T) {}

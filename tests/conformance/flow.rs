@@ -1,8 +1,9 @@
 //! Much at a time: batches, event loops, two threads, receivers that are slow.
 
 use madrigal::client::{Event, MulticastError, Options, ReceiveError, Service, Session};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::support::PATIENCE;
 use crate::{Carrier, everywhere, next, next_data, pattern};
 
 /// Small queues and small bounds, so that both are met often.
@@ -69,6 +70,36 @@ fn event_loop_with_one_thread_sends_and_receives_more_than_all_queues_hold() {
                         Ok(()) | Err(MulticastError::WouldBlock) => {}
                         Err(error) => panic!("{place}: {error}"),
                     }
+                }
+            }
+        },
+    );
+}
+
+#[test]
+fn descriptor_tells_of_events_however_the_receiver_waits() {
+    everywhere(
+        |setup| setup,
+        |place| {
+            let mut alice = place.member("alice", "g");
+            let mut bob = place.connect("bob");
+            let patience = Timespec::try_from(PATIENCE).unwrap();
+            for wait in crate::waits() {
+                alice.inbox().set_wait(wait);
+                for number in 0..50 {
+                    assert!(alice.try_receive().unwrap().is_none(), "{place}: {number}");
+                    bob.multicast(Service::Agreed, &["g"], 0, &pattern(number, 10)).unwrap();
+                    // A bell may be older than what it rang for, so looking once is not enough.
+                    let data = loop {
+                        let mut fds = [PollFd::new(&alice, PollFlags::IN)];
+                        let ready = poll(&mut fds, Some(&patience)).unwrap();
+                        assert_eq!(ready, 1, "{place}, {wait:?}: nothing tells of {number}");
+                        if let Some(event) = alice.try_receive().unwrap() {
+                            let Event::Message(message) = event else { panic!("{place}") };
+                            break message.data().to_vec();
+                        }
+                    };
+                    assert!(data == pattern(number, 10), "{place}, {wait:?}: {number}");
                 }
             }
         },

@@ -1,6 +1,7 @@
 //! What is sent arrives, once, whole, in order, with everything that belongs to it.
 
 use std::io::IoSlice;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use madrigal::client::{
     Cause, ConnectError, Event, Multicast, MulticastError, Reject, Service, Session,
@@ -200,6 +201,28 @@ fn handshake_and_requests_are_refused_alike() {
             assert!(matches!(alice.join("#x#y"), Err(MulticastError::IllegalGroup { .. })));
             alice.multicast(Service::Agreed, &["#alice#localhost"], 0, b"to myself").unwrap();
             assert_eq!(next_data(&mut alice), b"to myself");
+        },
+    );
+}
+
+#[test]
+fn message_whose_data_could_not_be_written_leaves_nothing_behind() {
+    everywhere(
+        |setup| setup,
+        |place| {
+            let mut session = place.member("alice", "g");
+            let multicast = Multicast::new(Service::Agreed);
+            session.outbox().queue(Service::Agreed, &["g"], 0, b"before").unwrap();
+            // Short ones, and one that finds no place in a record.
+            for len in [10, 5_000, 140_000] {
+                let outbox = session.outbox();
+                let fill = |_: &mut [u8]| std::panic::panic_any("the data are not there");
+                let fail = || outbox.multicast_fill(&multicast, &["g", "h"], len, fill);
+                assert!(catch_unwind(AssertUnwindSafe(fail)).is_err(), "{place}");
+            }
+            session.multicast(Service::Agreed, &["g"], 0, b"after").unwrap();
+            assert_eq!(next_data(&mut session), b"before", "{place}");
+            assert_eq!(next_data(&mut session), b"after", "{place}");
         },
     );
 }

@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use madrigal::base::Service;
-use madrigal::client::{ConnectError, Event, Options, Session};
+use madrigal::client::{ConnectError, Event, Options, Reconnect, Session};
 
 use crate::failure::{Context, Result, failed};
+use crate::output::tell;
+use crate::units::parse_duration;
 
 /// How long a marker may take: while daemons form a new configuration nothing is delivered.
 const MARKER_PATIENCE: Duration = Duration::from_secs(15);
@@ -24,9 +26,54 @@ pub(crate) struct ConnectArgs {
 impl ConnectArgs {
     /// Connects; with `membership` the session is told of views.
     pub(crate) fn open(&self, membership: bool) -> Result<Session> {
-        let options =
-            Options::new().name(self.name.as_deref().unwrap_or("")).membership(membership);
-        open(&self.address, &options)
+        open(&self.address, &self.options(membership))
+    }
+
+    fn options(&self, membership: bool) -> Options {
+        Options::new().name(self.name.as_deref().unwrap_or("")).membership(membership)
+    }
+
+    /// Says on standard error why a daemon of this host is not reached by shared memory.
+    pub(crate) fn tell_why_socket(&self, session: &Session) {
+        if let (Some(why), false) = (session.why_socket(), self.address.contains('@')) {
+            tell(format!("by the Unix socket, without shared memory: {why}"));
+        }
+    }
+}
+
+/// What to do while there is no daemon.
+#[derive(clap::Args)]
+pub(crate) struct RetryArgs {
+    /// Wait up to this long for a daemon, as in 30s: for the first connection, and again each time
+    /// the connection is lost.
+    #[arg(long = "retry", value_name = "TIME", value_parser = parse_duration)]
+    time: Option<Duration>,
+}
+
+impl RetryArgs {
+    /// Whether to connect again after a connection was lost.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.time.is_some()
+    }
+
+    /// As [`ConnectArgs::open`].
+    pub(crate) fn open(&self, connect: &ConnectArgs, membership: bool) -> Result<Session> {
+        let options = connect.options(membership).retry_for(self.time.unwrap_or_default());
+        open(&connect.address, &options)
+    }
+
+    /// Connects again, by `deadline` at the latest, and says on standard error what happened.
+    pub(crate) fn reconnect(
+        &self,
+        session: &mut Session,
+        lost: impl std::fmt::Display,
+        deadline: Option<Instant>,
+    ) -> Result {
+        tell(format!("madrigal: {lost}\nconnecting again"));
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let time = self.time.unwrap_or_default().min(left.unwrap_or(Duration::MAX));
+        let policy = Reconnect::new().give_up_after(time);
+        session.reconnect(&policy).context("cannot connect again")
     }
 }
 

@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
 
+use crate::output::tell;
+
 /// Why a subcommand ended early.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -26,11 +28,11 @@ impl Failure {
         match self {
             Self::OutputClosed => ExitCode::SUCCESS,
             Self::Usage(message) => {
-                eprintln!("madrigal: {message}\nTry --help for what is accepted.");
+                tell(format!("madrigal: {message}\nTry --help for what is accepted."));
                 ExitCode::from(2)
             }
             Self::Failed(message) => {
-                eprintln!("madrigal: {message}");
+                tell(format!("madrigal: {message}"));
                 ExitCode::from(1)
             }
             Self::Told(code) => ExitCode::from(*code),

@@ -1,8 +1,14 @@
-//! Standard output, where a reader that goes away is no error.
+//! Standard output and standard error, where a reader that goes away is no error.
 
+use std::fmt::Display;
 use std::io::{BufWriter, StdoutLock, Write};
 
 use crate::failure::{Result, output_failure};
+
+/// A line on standard error. Where nobody reads it there is nobody to tell, which is no failure.
+pub(crate) fn tell(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
 
 /// Standard output, buffered until [`Output::flush`].
 pub(crate) struct Output {

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use madrigal::client::{Event, Session};
+use madrigal::client::{Event, ReceiveError, Session};
 
-use crate::connect::{ConnectArgs, Marker};
+use crate::connect::{ConnectArgs, Marker, RetryArgs};
 use crate::failure::{Context, Result, failed};
-use crate::output::Output;
+use crate::output::{Output, tell};
 use crate::show::{event_json, show_event};
 
 /// Examples below the help.
@@ -17,15 +17,19 @@ Examples:
   madrigal recv log --lines | grep error    the data alone, a line each
   madrigal recv backup --raw --count 1 > state.bin
   madrigal recv chat --json --timeout 10s | jq .data
+  madrigal recv log --lines --retry 1h      goes on when the daemon is back
 
 Once the joins have taken effect, a line on standard error says so: what is sent from then on
-is received.";
+is received. With --retry it says so again after each connection that was lost: what was sent in
+between is missing.";
 
 /// Arguments of `madrigal recv`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     connect: ConnectArgs,
+    #[command(flatten)]
+    retry: RetryArgs,
     /// Groups to join; with none, only messages to this session's private group come.
     #[arg(value_name = "GROUP")]
     groups: Vec<String>,
@@ -47,7 +51,7 @@ pub(crate) struct Args {
     /// Exit after so long, as in 10s; with --count it is a failure if messages are missing then.
     #[arg(short, long, value_name = "TIME", value_parser = crate::units::parse_duration)]
     timeout: Option<Duration>,
-    /// Do not say on standard error when receiving begins.
+    /// Do not say on standard error when receiving begins, and how.
     #[arg(short, long)]
     quiet: bool,
 }
@@ -55,7 +59,10 @@ pub(crate) struct Args {
 /// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> Result {
     let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
-    let mut session = args.connect.open(args.membership)?;
+    let mut session = args.retry.open(&args.connect, args.membership)?;
+    if !args.quiet {
+        args.connect.tell_why_socket(&session);
+    }
     for group in &args.groups {
         session.join(group).context("cannot join")?;
     }
@@ -66,8 +73,17 @@ pub(crate) fn run(args: &Args) -> Result {
         if !session.has_buffered() {
             receiver.output.flush()?;
         }
-        let Some(event) = next_event(&mut session, deadline)? else {
-            return receiver.timed_out();
+        let event = match next_event(&mut session, deadline) {
+            Ok(Some(event)) => event,
+            Ok(None) => return receiver.timed_out(),
+            Err(lost @ ReceiveError::Closed) if args.retry.is_wanted() => {
+                receiver.output.flush()?;
+                args.retry.reconnect(&mut session, lost, deadline)?;
+                // One that is lost before that is seen to be by the next receive.
+                marker = Marker::send(&mut session).ok();
+                continue;
+            }
+            Err(error) => return Err(error).context("receiving failed"),
         };
         if marker.as_ref().is_some_and(|marker| marker.is(&event)) {
             marker = None;
@@ -84,14 +100,16 @@ pub(crate) fn run(args: &Args) -> Result {
     }
 }
 
-fn next_event(session: &mut Session, deadline: Option<Instant>) -> Result<Option<Event<'_>>> {
+fn next_event(
+    session: &mut Session,
+    deadline: Option<Instant>,
+) -> std::result::Result<Option<Event<'_>>, ReceiveError> {
     match deadline {
         None => session.receive().map(Some),
         Some(deadline) => {
             session.receive_timeout(deadline.saturating_duration_since(Instant::now()))
         }
     }
-    .context("receiving failed")
 }
 
 struct Receiver<'a> {
@@ -107,7 +125,7 @@ impl Receiver<'_> {
                 groups if groups.is_empty() => "its private group".to_owned(),
                 groups => groups,
             };
-            eprintln!("receiving as {} from {groups}", session.private_group());
+            tell(format!("receiving as {} from {groups}", session.private_group()));
         }
     }
 

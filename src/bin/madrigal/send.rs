@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use madrigal::base::limits::BODY_BYTES_MAX;
-use madrigal::client::{Multicast, Service, Session};
+use madrigal::client::{Multicast, MulticastError, Service, Session};
 
-use crate::connect::ConnectArgs;
+use crate::connect::{ConnectArgs, RetryArgs};
 use crate::failure::{Context, Result, failed, usage};
 use crate::pace::{Until, wait_until};
 
@@ -20,7 +20,11 @@ Examples:
   madrigal send '#alice#localhost' \"for alice alone\"
   madrigal send backup --file state.bin          the file is one message
   tail -f app.log | madrigal send log --lines    each line is a message
-  madrigal send heartbeat tick --count 10 --interval 1s";
+  madrigal send heartbeat tick --count 10 --interval 1s
+  tail -f app.log | madrigal send log --lines --retry 1h
+
+With --retry each message is handed over before the next one is read. When the connection is lost,
+the message at hand is sent again, so it may come twice; those just before it may be lost.";
 
 /// How to send: shared with `flood`.
 #[derive(clap::Args)]
@@ -46,6 +50,8 @@ impl HowArgs {
 pub(crate) struct Args {
     #[command(flatten)]
     connect: ConnectArgs,
+    #[command(flatten)]
+    retry: RetryArgs,
     #[command(flatten)]
     how: HowArgs,
     /// The group, or the private group (#name#daemon) of one session.
@@ -75,7 +81,8 @@ pub(crate) fn run(args: &Args) -> Result {
     // Read first: what cannot be read needs no session.
     let source = if args.lines { Source::Lines(open(args)?) } else { Source::Once(read(args)?) };
     let mut sender = Sender {
-        session: args.connect.open(false)?,
+        session: args.retry.open(&args.connect, false)?,
+        retry: &args.retry,
         groups: std::iter::once(&args.group).chain(&args.groups).map(String::as_str).collect(),
         multicast: args.how.to_multicast(),
         interval: args.interval,
@@ -90,7 +97,7 @@ pub(crate) fn run(args: &Args) -> Result {
         }
     }
     // The daemon carries out everything before it ends the session.
-    sender.session.outbox().flush().context("cannot send")?;
+    sender.flush()?;
     sender.session.disconnect().context("the connection broke while sending")
 }
 
@@ -101,6 +108,7 @@ enum Source {
 
 struct Sender<'a> {
     session: Session,
+    retry: &'a RetryArgs,
     groups: Vec<&'a str>,
     multicast: Multicast,
     interval: Option<Duration>,
@@ -113,9 +121,25 @@ impl Sender<'_> {
             wait_until(self.next, Until::Asleep);
             self.next += interval;
         }
-        let outbox = self.session.outbox();
-        outbox.queue_with(&self.multicast, &self.groups, data).context("cannot send")?;
-        if self.interval.is_some() { outbox.flush().context("cannot send") } else { Ok(()) }
+        let at_once = self.interval.is_some() || self.retry.is_wanted();
+        loop {
+            let outbox = self.session.outbox();
+            let queued = outbox.queue_with(&self.multicast, &self.groups, data);
+            match queued.and_then(|()| if at_once { outbox.flush() } else { Ok(()) }) {
+                Err(lost @ MulticastError::Closed) if self.retry.is_wanted() => {
+                    self.retry.reconnect(&mut self.session, lost, None)?;
+                }
+                sent => return sent.context("cannot send"),
+            }
+        }
+    }
+
+    /// Hands over what is queued, which with `--retry` is nothing.
+    fn flush(&mut self) -> Result {
+        if self.retry.is_wanted() {
+            return Ok(());
+        }
+        self.session.outbox().flush().context("cannot send")
     }
 
     fn send_lines(&mut self, mut reader: BufReader<Box<dyn Read>>) -> Result {
@@ -124,7 +148,7 @@ impl Sender<'_> {
         loop {
             // Whatever else is buffered goes in one batch, but nothing waits for more input.
             if !reader.buffer().contains(&b'\n') {
-                self.session.outbox().flush().context("cannot send")?;
+                self.flush()?;
             }
             line.clear();
             let limit = BODY_BYTES_MAX as u64 + 2;

@@ -43,6 +43,7 @@ pub(crate) struct Args {
 /// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> Result {
     let session = args.connect.open(!args.no_membership)?;
+    args.connect.tell_why_socket(&session);
     let stdin = std::io::stdin();
     let terminal = stdin.is_terminal() && std::io::stdout().is_terminal();
     let screen = Screen { output: Output::new(), terminal, json: args.json };
@@ -231,8 +232,12 @@ impl User {
         let discard = if self_discard { "on" } else { "off" };
         let groups: Vec<&str> = self.views.keys().map(String::as_str).collect();
         let groups = if groups.is_empty() { "none".to_owned() } else { groups.join(" ") };
+        let carrier = match self.session.why_socket() {
+            None => "shared memory".to_owned(),
+            Some(why) => format!("socket ({why})"),
+        };
         self.screen.say(format!(
-            "session {}\nservice {service}, type {message_type}, discard {discard}\n\
+            "session {} by {carrier}\nservice {service}, type {message_type}, discard {discard}\n\
              groups {groups}",
             self.session.private_group()
         ))

@@ -14,7 +14,7 @@ use super::latency_histogram::Latencies;
 use super::machine::cpu_time;
 use super::metric::{Metric, Unit};
 use super::options::{Common, Side};
-use super::page::{page, save};
+use super::page::{Target, page};
 use super::report::Report;
 use crate::connect::settle;
 use crate::failure::{Context, Result, failed};
@@ -79,6 +79,9 @@ struct Round {
 pub(crate) fn run(args: &Args) -> Result {
     let common = &args.common;
     common.check(NUMBER_BYTES, BODY_BYTES_MAX - GROUP_NAME_BYTES)?;
+    // First: no result may be lost because it cannot be put anywhere.
+    let page_target = args.report.as_deref().map(Target::open).transpose()?;
+    let table_target = args.hgrm.as_deref().map(Target::open).transpose()?;
     let yardstick = common.measure_yardstick()?;
     let (ours, theirs) = common.alternate(|side| match args.rate {
         None if args.echo => ping_pong::run_echo(args, side),
@@ -101,7 +104,7 @@ pub(crate) fn run(args: &Args) -> Result {
             "{} B {}, {how}, by {}, clients {wait}",
             common.size,
             common.service,
-            common.transport.as_str()
+            common.carriers.names()
         ),
         settings: json!({
             "mode": args.mode(),
@@ -110,22 +113,24 @@ pub(crate) fn run(args: &Args) -> Result {
             "echo_address": args.echo_address,
             "compare_echo_address": args.compare_echo_address,
         }),
-        notes: notes(common, &ours, &theirs, yardstick.as_ref()),
+        notes: [notes(common, &ours, &theirs, yardstick.as_ref()), common.notes(args.threads())?]
+            .concat(),
         ours: ours.iter().map(Round::to_metrics).collect(),
         theirs: theirs.iter().map(Round::to_metrics).collect(),
         details,
         yardstick,
     };
-    if let Some(path) = &args.hgrm {
-        save(path, &merge(&ours).to_hgrm())?;
+    let printed = report.print();
+    if let Some(target) = table_target {
+        target.write(&merge(&ours).to_hgrm())?;
     }
-    if let Some(path) = &args.report {
+    if let Some(target) = page_target {
         let sides = [(&common.address, &ours)].into_iter();
         let sides = sides.chain(common.compare.as_ref().map(|name| (name, &theirs)));
         let curves = sides.map(|(name, rounds)| (name.clone(), merge(rounds).curve())).collect();
-        save(path, &page(&report.to_text(), curves)?)?;
+        target.write(&page(&report.to_text(), curves)?)?;
     }
-    report.print()
+    printed
 }
 
 /// The latencies of all rounds.
@@ -202,6 +207,11 @@ impl Args {
             (None, true) => "echo",
             (None, false) => "ping-pong",
         }
+    }
+
+    /// Threads of the bench itself.
+    fn threads(&self) -> usize {
+        if self.echo { 1 } else { 2 }
     }
 
     fn echo_address<'a>(&'a self, side: &Side<'a>) -> &'a str {

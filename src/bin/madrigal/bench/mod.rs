@@ -1,5 +1,6 @@
 //! `madrigal bench`: how fast a daemon is, and how fast the machine under it.
 
+mod carrier;
 mod crew;
 mod latency;
 mod latency_histogram;

@@ -1,11 +1,13 @@
 //! What latency and throughput have in common: the daemons, how much to measure, and how.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use madrigal::client::{Options, Service, Session, Transport, Wait};
 
-use super::machine::Pinning;
+use super::carrier::{Carriers, is_tcp};
+use super::machine::{Pinning, allowed_cpus};
 use super::yardstick::Yardstick;
 use crate::connect::open;
 use crate::failure::{Result, usage};
@@ -66,6 +68,9 @@ pub(crate) struct Common {
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+    /// What the sessions really came by.
+    #[arg(skip)]
+    pub(crate) carriers: Carriers,
 }
 
 /// What carries the sessions.
@@ -101,11 +106,18 @@ impl TransportArg {
     }
 
     /// The address with which the session comes by this transport.
-    fn address(self, address: &str) -> Cow<'_, str> {
-        let has_place = address.contains('@') || address.starts_with("unix:");
+    fn address(self, address: &str) -> Result<Cow<'_, str>> {
         match self {
-            Self::Tcp if !has_place => format!("{address}@localhost").into(),
-            Self::Auto | Self::Shm | Self::Unix | Self::Tcp => address.into(),
+            Self::Tcp if address.starts_with("unix:") => Err(usage(format!(
+                "--transport tcp does not go with {address}, a Unix socket: give PORT@HOST"
+            ))),
+            Self::Unix | Self::Shm if is_tcp(address) => Err(usage(format!(
+                "--transport {} does not go with {address}, which is one of TCP: give the port \
+                 alone, or unix:PATH",
+                self.as_str()
+            ))),
+            Self::Tcp if !is_tcp(address) => Ok(format!("{address}@localhost").into()),
+            Self::Auto | Self::Shm | Self::Unix | Self::Tcp => Ok(address.into()),
         }
     }
 }
@@ -152,6 +164,9 @@ impl Common {
                 self.size
             )));
         }
+        for address in [Some(&self.address), self.compare.as_ref()].into_iter().flatten() {
+            self.transport.address(address)?;
+        }
         if self.count.is_none() && self.duration.is_zero() {
             return Err(usage("--duration must be more than zero"));
         }
@@ -162,7 +177,27 @@ impl Common {
     pub(crate) fn session(&self, address: &str) -> Result<Session> {
         let options = Options::new().membership(false).wait(self.to_wait());
         let options = options.transport(self.transport.to_transport());
-        open(&self.transport.address(address), &options)
+        let address = self.transport.address(address)?;
+        let session = open(&address, &options)?;
+        self.carriers.add(&address, &session);
+        Ok(session)
+    }
+
+    /// Lines for people on what a run with so many threads of its own must be read with.
+    pub(crate) fn notes(&self, threads: usize) -> Result<Vec<String>> {
+        let asked_for_socket = self.transport.to_transport() == Transport::Socket;
+        let mut notes = self.carriers.notes(asked_for_socket);
+        let cpus = match self.pin.iter().collect::<BTreeSet<_>>().len() {
+            0 => allowed_cpus()?.len(),
+            pinned => pinned,
+        };
+        if self.wait == WaitArg::Spin && threads > cpus {
+            notes.push(format!(
+                "  note: {threads} threads of this bench spin on {cpus} CPUs and keep each other \
+                 from running: fewer of them, or --wait park"
+            ));
+        }
+        Ok(notes)
     }
 
     /// As the client library takes it.

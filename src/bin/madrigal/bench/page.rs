@@ -1,6 +1,7 @@
 //! A result as one HTML file: the text as printed, and the percentiles as a plot.
 
-use std::fs;
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 
 use plotters::prelude::*;
@@ -29,9 +30,27 @@ pub(crate) fn page(lines: &[String], curves: Vec<Curve>) -> Result<String> {
     ))
 }
 
-/// Writes a file.
-pub(crate) fn save(path: &Path, text: &str) -> Result {
-    fs::write(path, text).context(format!("cannot write {}", path.display()))
+/// A file that a result is to be written to.
+pub(crate) struct Target<'a> {
+    path: &'a Path,
+    file: File,
+}
+
+impl<'a> Target<'a> {
+    /// Opens the file, and leaves what is in it until there is something else to write.
+    pub(crate) fn open(path: &'a Path) -> Result<Self> {
+        let file = File::options().write(true).create(true).truncate(false).open(path);
+        Ok(Self { path, file: file.context(format!("cannot write {}", path.display()))? })
+    }
+
+    /// Writes all of it.
+    pub(crate) fn write(mut self, text: &str) -> Result {
+        // What is no file, as /dev/stdout, has no length to set.
+        let _ = self.file.set_len(0);
+        self.file
+            .write_all(text.as_bytes())
+            .context(format!("cannot write {}", self.path.display()))
+    }
 }
 
 fn draw(svg: &mut String, curves: &[Curve]) -> std::result::Result<(), Box<dyn std::error::Error>> {

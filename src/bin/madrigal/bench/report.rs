@@ -86,6 +86,7 @@ impl Report<'_> {
             "service": common.service.as_str(),
             "wait": common.wait.as_str(),
             "pin": common.pinning().to_json(),
+            "carriers": common.carriers.to_json(),
             "settings": self.settings,
             "results": rows_to_json(&side_by_side(&self.ours, &self.theirs)),
         });

@@ -101,6 +101,7 @@ pub(crate) fn run(args: &Args) -> Result {
         format!("best of windows {:?}", args.sweep)
     };
     let mut notes = notes(common, &ours, &theirs);
+    notes.extend(common.notes(usize::from(args.senders) + usize::from(args.receivers))?);
     if let Some(yardstick) = &yardstick {
         notes.push(String::new());
         notes.push(format!("messages of {} as multiples of the bare machine:", common.address));
@@ -119,7 +120,7 @@ pub(crate) fn run(args: &Args) -> Result {
             args.receivers,
             common.size,
             common.service,
-            common.transport.as_str(),
+            common.carriers.names(),
             common.wait.as_str()
         ),
         settings: json!({

@@ -74,17 +74,22 @@ pub(super) fn isolation(facts: &Facts, config: &Config) -> Finding {
             [] => "no CPU is isolated".to_owned(),
             isolated => format!("isolated is {}, not that of the daemon", show_cpus(isolated)),
         })
-        .mend(format!(
-            "isolcpus={which} nohz_full={which} on the kernel's command line, or AllowedCPUs= \
-             without {which} in the units of everything else"
-        ));
+        .mend(format!("{}, and restart", kernel_arguments(&which)));
     }
     if config.cores.pin.iter().any(|cpu| !cpus.tickless.contains(cpu)) {
-        let mend =
-            format!("nohz_full={} on the kernel's command line", show_cpus(&config.cores.pin));
-        return Finding::note("isolated, but a timer ticks there").mend(mend);
+        let arguments = kernel_arguments(&show_cpus(&config.cores.pin));
+        return Finding::note("isolated, but a timer ticks there")
+            .mend(format!("{arguments}, and restart"));
     }
     Finding::fine("isolated, without timer ticks")
+}
+
+/// The command that isolates CPUs from the next start of the kernel on.
+fn kernel_arguments(cpus: &str) -> String {
+    format!(
+        "grubby --update-kernel=ALL --args=\"isolcpus={cpus} nohz_full={cpus}\" (Debian: \
+         GRUB_CMDLINE_LINUX in /etc/default/grub, then update-grub)"
+    )
 }
 
 pub(super) fn core_sharing(facts: &Facts, config: &Config) -> Finding {
@@ -120,9 +125,18 @@ pub(super) fn interrupts(facts: &Facts, config: &Config) -> Finding {
         return Finding::fine("none on the daemon's CPUs");
     }
     // Those that only follow their CPU cannot be moved, so a few may stay.
-    Finding::note(format!("{count} may be served on CPU {}", show_cpus(&config.cores.pin))).mend(
-        "IRQBALANCE_BANNED_CPULIST in /etc/default/irqbalance, and other CPUs in \
-         /proc/irq/*/smp_affinity_list",
+    Finding::note(format!("{count} may be served on CPU {}", show_cpus(&config.cores.pin)))
+        .mend(move_interrupts(facts, config))
+}
+
+/// The command that has interrupts served elsewhere.
+fn move_interrupts(facts: &Facts, config: &Config) -> String {
+    let mut others = facts.cpus.usable.clone().unwrap_or_default();
+    others.retain(|cpu| !config.cores.pin.contains(cpu));
+    let others = if others.is_empty() { "OTHERS".to_owned() } else { show_cpus(&others) };
+    format!(
+        "systemctl stop irqbalance; for irq in /proc/irq/*/smp_affinity_list; do echo {others} > \
+         $irq; done (some refuse: they belong to a CPU)"
     )
 }
 
@@ -236,7 +250,7 @@ mod tests {
         assert_eq!(isolation(&of(&[], &[]), &config("")).verdict, Fine);
         let finding = isolation(&of(&[], &[]), &spin());
         assert_eq!(finding.verdict, Warning);
-        assert!(finding.mend.unwrap().starts_with("isolcpus=1 "));
+        assert!(finding.mend.unwrap().contains("isolcpus=1 "));
         assert_eq!(isolation(&of(&[2], &[2]), &spin()).verdict, Warning);
         assert_eq!(isolation(&of(&[1], &[]), &spin()).verdict, Note);
         assert_eq!(isolation(&of(&[1, 2], &[1, 2]), &spin()).verdict, Fine);
@@ -259,6 +273,11 @@ mod tests {
         };
         assert_eq!(interrupts(&of(&[(0, 9)]), &spin()).verdict, Fine);
         assert!(interrupts(&of(&[(0, 9), (1, 3)]), &spin()).found.starts_with("3 may"));
+        let facts = Facts {
+            cpus: Cpus { usable: Some(vec![0, 1, 2]), ..of(&[(1, 3)]).cpus },
+            ..Facts::default()
+        };
+        assert!(interrupts(&facts, &spin()).mend.unwrap().contains("echo 0,2 >"));
         assert_eq!(interrupts(&of(&[]), &spin()).verdict, Note);
         assert_eq!(interrupts(&of(&[(1, 3)]), &config("")).verdict, Fine);
     }
