@@ -100,6 +100,16 @@ pub const ITEMS_PER_TURN: usize = 1024;
 /// Buffers for incomplete input that are kept for the next client that needs one.
 pub const SPARE_INPUTS_MAX: usize = 64;
 
+/// Largest of these: holds a frame that is incomplete and what is received at a time.
+pub const SPARE_INPUT_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of one client that wait to be worked on before no more are read from it. A frame that is
+/// incomplete is shorter, so reading goes on by itself.
+pub const INPUT_BYTES_MAX: usize = 256 * 1024;
+
+const _: () = assert!(CLIENT_FRAME_BYTES_MAX + CHANNEL_READ_BYTES <= SPARE_INPUT_BYTES_MAX);
+const _: () = assert!(CLIENT_FRAME_BYTES_MAX + CHANNEL_READ_BYTES <= INPUT_BYTES_MAX);
+
 /// Slots of a queue between two cores: at 64 bytes a slot, half a megabyte.
 pub const QUEUE_SLOTS: usize = 8 * 1024;
 

@@ -52,6 +52,8 @@ struct Channel {
     state: State,
     /// Nothing is to be read.
     paused: bool,
+    /// Its socket has ended: when all is read, the session is to be told.
+    ending: bool,
     /// The delivery queue took no more.
     blocked: bool,
     /// In `watched`.
@@ -79,6 +81,8 @@ pub(super) enum Found<'a> {
     Room(SessionId),
     /// A session that scribbled over its queues.
     Corrupt(SessionId),
+    /// The end of a session, behind all that it had published.
+    Ended(SessionId),
 }
 
 impl Channels {
@@ -107,6 +111,7 @@ impl Channels {
             stream,
             state,
             paused: false,
+            ending: false,
             blocked: false,
             watched: false,
             active_at: now,
@@ -235,6 +240,10 @@ impl Channels {
                     }
                 };
             }
+            if channel.has_ended() {
+                channel.ending = false;
+                return Some(Found::Ended(id));
+            }
             let idle = now.since(channel.active_at) >= WATCHED_IDLE;
             if crowded && idle && channel.stop_watching() {
                 self.watched.swap_remove(self.next);
@@ -245,13 +254,17 @@ impl Channels {
         None
     }
 
-    /// What a session has left behind when its socket ended; empty bytes at the end of it.
-    pub(super) fn drain(&mut self, id: SessionId) -> Result<&[u8], Corrupt> {
-        let Some(channel) = self.channels.get_mut(id.slot()).and_then(Option::as_mut) else {
-            return Ok(&[]);
-        };
-        let len = if channel.id == id { channel.read(&mut self.scratch)? } else { 0 };
-        Ok(&self.scratch[..len])
+    /// The socket of a session has ended. `true`: it has left something behind, which is to be found
+    /// as usual, and behind it [`Found::Ended`]. What it publishes from now on is not looked at, so
+    /// that is a queue at most.
+    pub(super) fn end(&mut self, id: SessionId) -> Result<bool, Corrupt> {
+        let Some(channel) = self.get(id) else { return Ok(false) };
+        let State::Open(ends) = &mut channel.state else { return Ok(false) };
+        ends.0.close()?;
+        channel.ending = !ends.0.is_empty();
+        let ending = channel.ending;
+        self.watch(id.slot());
+        Ok(ending)
     }
 
     /// Whether the session has a channel.
@@ -361,8 +374,13 @@ impl Channel {
         self.ends().is_some_and(|(_, writer)| writer.has_new_room())
     }
 
+    /// Whether all is read of a session whose socket has ended.
+    fn has_ended(&self) -> bool {
+        self.ending && self.ends().is_none_or(|(reader, _)| reader.is_empty())
+    }
+
     fn is_ready(&self) -> bool {
-        self.has_input() || self.blocked && self.has_new_room()
+        self.has_input() || self.has_ended() || self.blocked && self.has_new_room()
     }
 
     /// Writes a run of frames, or as much of a long frame as there is room for. How many bytes.

@@ -80,8 +80,7 @@ impl SessionCore {
             }
             driver::Event::Ended { stream, .. } | driver::Event::SendFailed { stream, .. } => {
                 if let Some(id) = self.session(stream) {
-                    self.take_rest(id);
-                    self.sessions.handle_ended(id, &mut self.pool);
+                    self.handle_end(id);
                 }
             }
             driver::Event::Accepted { .. }
@@ -106,19 +105,21 @@ impl SessionCore {
             // Nothing was sent by this; it makes the session writable again.
             Some(Found::Room(id)) => self.sessions.handle_sent(id, 0),
             Some(Found::Corrupt(id)) => self.sessions.handle_corrupt(id),
+            Some(Found::Ended(id)) => self.sessions.handle_ended(id, &mut self.pool),
             None => return false,
         }
         true
     }
 
-    /// Takes all that a session had published before its socket ended.
-    fn take_rest(&mut self, id: SessionId) {
-        loop {
-            match self.channels.drain(id) {
-                Ok([]) => return,
-                Ok(bytes) => self.sessions.handle_received(id, bytes, &mut self.pool),
-                Err(Corrupt) => return self.sessions.handle_corrupt(id),
-            }
+    /// A client has closed its side. What it had published before counts, and is taken in turn.
+    fn handle_end(&mut self, id: SessionId) {
+        if !self.sessions.is_heard(id) {
+            return self.sessions.handle_ended(id, &mut self.pool);
+        }
+        match self.channels.end(id) {
+            Ok(true) => self.sessions.handle_leaving(id),
+            Ok(false) => self.sessions.handle_ended(id, &mut self.pool),
+            Err(Corrupt) => self.sessions.handle_corrupt(id),
         }
     }
 

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod ends;
 mod hello;
 mod hostile;
 mod killed;
@@ -59,8 +60,13 @@ struct Raw {
 impl Raw {
     /// Attached, with queues as small as they can be; no session yet.
     fn attach(daemon: &Daemon) -> Self {
+        Self::attach_with(daemon, 1)
+    }
+
+    /// Attached, with a submission queue of so many bytes.
+    fn attach_with(daemon: &Daemon, submission_bytes: u32) -> Self {
         let mut socket = door(daemon);
-        let hello = AttachHello { version: ATTACH_VERSION, submission_bytes: 1, delivery_bytes: 1 };
+        let hello = AttachHello { version: ATTACH_VERSION, submission_bytes, delivery_bytes: 1 };
         socket.write_all(&hello.emit()).unwrap();
         let (answer, memory) = answer(&socket);
         assert_eq!(answer.status, AttachStatus::Attached);
@@ -77,7 +83,12 @@ impl Raw {
 
     /// A session that is a member of `g`.
     fn member(daemon: &Daemon, name: &str) -> Self {
-        let mut raw = Self::attach(daemon);
+        Self::member_with(daemon, name, 1)
+    }
+
+    /// The same with a submission queue of so many bytes.
+    fn member_with(daemon: &Daemon, name: &str, submission_bytes: u32) -> Self {
+        let mut raw = Self::attach_with(daemon, submission_bytes);
         let mut hello = [0; HELLO_BYTES_MAX];
         let len = Hello::new(name.as_bytes(), true, false).emit(&mut hello);
         raw.say(&hello[..len]);
