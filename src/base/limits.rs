@@ -62,6 +62,13 @@ pub const SHARED_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes that a core takes from one session's shared memory before it looks at the next.
 pub const CHANNEL_READ_BYTES: usize = 64 * 1024;
 
+/// Bytes that a core writes for one session into shared memory, up to the end of a frame, before it
+/// goes on with the next.
+pub const CHANNEL_WRITE_BYTES: usize = 256 * 1024;
+
+/// Sessions that a core attaches in one turn: it has to make and map memory for each.
+pub const ATTACHES_PER_TURN: usize = 2;
+
 /// Default bound on sessions of one daemon; descriptors may force a smaller one.
 pub const SESSIONS_MAX: usize = 16_384;
 

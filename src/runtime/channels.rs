@@ -10,7 +10,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::shelves::Shelves;
-use crate::base::limits::{CHANNEL_READ_BYTES, SHARED_QUEUE_BYTES_MAX, SHARED_QUEUE_BYTES_MIN};
+use crate::base::limits::{
+    ATTACHES_PER_TURN, CHANNEL_READ_BYTES, CHANNEL_WRITE_BYTES, SHARED_QUEUE_BYTES_MAX,
+    SHARED_QUEUE_BYTES_MIN,
+};
 use crate::base::{Counter, Instant, SessionId, Tally};
 use crate::mem::pool::Slice;
 use crate::mem::shelf::{SHELVES_KNOWN, Shelved};
@@ -39,8 +42,8 @@ pub(super) struct Channels {
     watched: Vec<usize>,
     /// The next of them to look at.
     next: usize,
-    /// Channels whose hello is complete.
-    greeted: Vec<SessionId>,
+    /// Channels whose hello is complete, in turn.
+    greeted: VecDeque<SessionId>,
     shelves: Shelves,
     tally: Tally,
     scratch: Box<[u8]>,
@@ -94,7 +97,7 @@ impl Channels {
             channels: Vec::new(),
             watched: Vec::new(),
             next: 0,
-            greeted: Vec::new(),
+            greeted: VecDeque::new(),
             scratch: vec![0; CHANNEL_READ_BYTES].into_boxed_slice(),
         }
     }
@@ -150,7 +153,7 @@ impl Channels {
                 room[..taken].copy_from_slice(&bytes[..taken]);
                 *len += taken;
                 if *len == ATTACH_HELLO_BYTES {
-                    self.greeted.push(id);
+                    self.greeted.push_back(id);
                 }
             }
             State::Open(_) => self.watch(id.slot()),
@@ -158,15 +161,22 @@ impl Channels {
         true
     }
 
-    /// Attaches those whose hello has come. Those who cannot be are returned: they are over.
-    pub(super) fn open_greeted(&mut self, driver: &mut Driver) -> Vec<SessionId> {
-        let greeted = std::mem::take(&mut self.greeted);
-        let mut failed = Vec::new();
-        for id in greeted {
+    /// Attaches the next ones whose hello has come, as many as a turn has time for. How many those
+    /// were; such as cannot be attached are put into `failed`: they are over.
+    pub(super) fn open_greeted(
+        &mut self,
+        driver: &mut Driver,
+        failed: &mut Vec<SessionId>,
+    ) -> usize {
+        let mut opened = 0;
+        while opened < ATTACHES_PER_TURN
+            && let Some(id) = self.greeted.pop_front()
+        {
             let sizes = self.sizes;
             let Some(channel) = self.get(id) else { continue };
             let Some(stream) = driver.stream(channel.stream) else { continue };
             let State::Greeting(hello, _) = &channel.state else { continue };
+            opened += 1;
             match open(hello, sizes, stream) {
                 Ok((uid, ends)) => {
                     channel.state = State::Open(Box::new(ends));
@@ -183,7 +193,7 @@ impl Channels {
                 }
             }
         }
-        failed
+        opened
     }
 
     fn watch(&mut self, slot: usize) {
@@ -300,7 +310,7 @@ impl Channels {
                 None => channel.send_copy(run, run_max)?,
             };
             written += some;
-            if some < run.len() {
+            if some < run.len() || written >= CHANNEL_WRITE_BYTES {
                 break;
             }
         }
@@ -328,9 +338,14 @@ impl Channels {
         &self.tally
     }
 
-    /// Whether a watched channel has work. Looked at while watching for work.
+    /// Whether a watched channel has work, or one waits to be opened. Looked at while watching for
+    /// work.
     pub(super) fn is_ready(&self) -> bool {
-        self.watched.iter().any(|&slot| self.channels[slot].as_ref().is_some_and(Channel::is_ready))
+        !self.greeted.is_empty()
+            || self
+                .watched
+                .iter()
+                .any(|&slot| self.channels[slot].as_ref().is_some_and(Channel::is_ready))
     }
 
     /// Whether any channel is watched.

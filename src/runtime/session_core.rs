@@ -123,9 +123,9 @@ impl SessionCore {
         }
     }
 
-    /// Whether a session that is watched has published something.
+    /// Whether a session that is watched has published something, or was left out of the last pass.
     pub(super) fn is_ready(&self) -> bool {
-        self.channels.is_ready()
+        self.sessions.writable() > 0 || self.channels.is_ready()
     }
 
     /// Whether any session is watched.
@@ -135,7 +135,7 @@ impl SessionCore {
 
     /// The core is about to sleep: from here on all sessions ring. `false`: there is work.
     pub(super) fn prepare_sleep(&mut self) -> bool {
-        self.channels.prepare_sleep()
+        self.sessions.writable() == 0 && self.channels.prepare_sleep()
     }
 
     fn session(&self, stream: StreamKey) -> Option<SessionId> {
@@ -210,12 +210,15 @@ impl SessionCore {
     /// Hands the driver what is to be done with connections, and what is to be written. Returns
     /// how much that was.
     pub(super) fn transmit(&mut self, driver: &mut Driver) -> usize {
-        let mut work = 0;
-        for id in self.channels.open_greeted(driver) {
+        let mut failed = Vec::new();
+        let mut work = self.channels.open_greeted(driver, &mut failed);
+        for id in failed {
             self.sessions.handle_ended(id, &mut self.pool);
         }
         self.channels.begin_pass();
-        while let Some(transmit) = self.sessions.poll_transmit() {
+        // Once each: one that reads as fast as this core writes must not keep it from the others.
+        for _ in 0..self.sessions.writable() {
+            let Some(transmit) = self.sessions.poll_transmit() else { break };
             work += 1;
             let id = transmit.session;
             if self.channels.has(id) {

@@ -490,6 +490,11 @@ impl<S: Store> Sessions<S> {
         }
     }
 
+    /// Connections that there are to write to, at most.
+    pub fn writable(&self) -> usize {
+        self.writable.len()
+    }
+
     /// The next connection to write to. Its next transmit comes after [`Sessions::handle_sent`].
     pub fn poll_transmit(&mut self) -> Option<Transmit<'_, S::Buffer>> {
         while let Some(id) = self.writable.pop_front() {
