@@ -69,6 +69,14 @@ pub const CHANNEL_WRITE_BYTES: usize = 256 * 1024;
 /// Sessions that a core attaches in one turn: it has to make and map memory for each.
 pub const ATTACHES_PER_TURN: usize = 2;
 
+/// Default bound on the memory that one core shares with clients: that of 4,000 sessions with queues
+/// of the default size.
+pub const SHARED_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
+
+/// How long memory counts that was left to clients when their session was over: nobody tells how
+/// long they keep it.
+pub const SHARED_LEFT_FOR: Duration = Duration::from_secs(600);
+
 /// Default bound on sessions of one daemon; descriptors may force a smaller one.
 pub const SESSIONS_MAX: usize = 16_384;
 

@@ -566,6 +566,8 @@ impl StreamReader {
     }
 }
 
+mod remains;
+
 #[cfg(test)]
 pub(super) fn pair(bytes: usize) -> (StreamWriter, StreamReader) {
     let at = Place::alone(bytes);

@@ -56,6 +56,7 @@ impl SessionCore {
     pub(super) fn begin_turn(&mut self, now: Instant) {
         self.now = now;
         self.sessions.handle_turn();
+        self.channels.begin_turn(now);
     }
 
     /// Takes over a connection that was accepted.
@@ -98,7 +99,7 @@ impl SessionCore {
 
     /// Takes what one session has published there. `false`: there is no more, for this turn.
     pub(super) fn look(&mut self) -> bool {
-        match self.channels.look(self.now) {
+        match self.channels.look() {
             Some(Found::Received(id, bytes)) => {
                 self.sessions.handle_received(id, bytes, &mut self.pool);
             }
@@ -246,7 +247,7 @@ impl SessionCore {
             let id = self.sessions.handle_accepted(self.now, address_admitted);
             let key = driver.attach(stream);
             if transport == Transport::SharedMemory {
-                self.channels.insert(id, key, self.now);
+                self.channels.insert(id, key);
             }
             put(&mut self.session_of, key.slot(), id);
             put(&mut self.stream_of, id.slot(), key);

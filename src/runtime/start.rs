@@ -8,6 +8,7 @@ use std::thread::{Builder, JoinHandle, park_timeout};
 use rustix::process::Signal;
 
 use super::acceptor::{Acceptor, Transport};
+use super::budget::Budget;
 use super::channels::Channels;
 use super::control::Control;
 use super::doorbell::Doorbell;
@@ -329,7 +330,7 @@ impl Core {
         let bytes = memory.session_queue_bytes;
         let sizes = QueueSizes { submission_bytes: bytes, delivery_bytes: bytes };
         let shelves = Shelves::new(memory.shelf_bytes, memory.shelf_from_bytes);
-        let channels = Channels::new(sizes, shelves);
+        let channels = Channels::new(sizes, shelves, Budget::new(memory.shared_bytes_max));
         let thread = SessionThread {
             core: SessionCore::new(setup, pool(&self.config), channels),
             link,
