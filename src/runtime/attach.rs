@@ -1,5 +1,7 @@
 //! Attaching a session by shared memory: what the client asks for, and what it gets.
 
+use std::num::NonZero;
+
 use crate::base::limits::{SHARED_QUEUE_BYTES_MAX, SHARED_QUEUE_BYTES_MIN};
 use crate::mem::stream::{StreamReader, StreamWriter, daemon_ends};
 use crate::mem::{QueueSizes, Region};
@@ -52,7 +54,8 @@ pub(super) fn open(
     });
     match attached {
         Ok(region) => {
-            let (pid, uid) = (credentials.pid, credentials.uid);
+            // 0: unknown, as the kernel says where the process is in no namespace of this one.
+            let (pid, uid) = (credentials.pid.map_or(0, NonZero::get), credentials.uid);
             tracing::debug!(pid, uid, bytes, "session attached by shared memory");
             Ok(Opened { uid, bytes, ends: daemon_ends(region, sizes) })
         }
