@@ -1,10 +1,13 @@
 //! What may come before a session.
 
+use std::fs;
 use std::io::{Read, Write};
+use std::sync::Arc;
 
-use madrigal::client::Transport;
+use madrigal::client::{Options, Session, Transport};
 use madrigal::wire::session::attach::ATTACH_VERSION;
 use madrigal::wire::session::{AttachHello, AttachStatus};
+use tempfile::TempDir;
 
 use crate::support::{Setup, drivers};
 use crate::{Bystander, answer, await_holdings, door, holdings};
@@ -81,5 +84,22 @@ fn quota_holds_for_shared_memory_too() {
         let _only = Bystander::new(&daemon, Transport::SharedMemory);
         let socket = door(&daemon);
         assert_eq!(answer(&socket).0.status, AttachStatus::Quota);
+    }
+}
+
+#[test]
+fn whoever_puts_a_file_in_the_way_stops_no_daemon() {
+    for &driver in drivers() {
+        let directory = Arc::new(TempDir::new().unwrap());
+        let in_the_way = directory.path().join("0.shm");
+        fs::write(&in_the_way, "mine").unwrap();
+        let daemon = Setup::new(driver).try_start_in(directory).unwrap();
+        daemon.wait_for_log("no sessions over shared memory");
+        let address = format!("unix:{}", daemon.socket().display());
+        let session = Session::connect(&address, &Options::new()).unwrap();
+        assert!(session.why_socket().is_some());
+        drop(session);
+        daemon.stop();
+        assert_eq!(fs::read_to_string(in_the_way).unwrap(), "mine");
     }
 }
