@@ -93,7 +93,7 @@ fn whoever_puts_a_file_in_the_way_stops_no_daemon() {
         let directory = Arc::new(TempDir::new().unwrap());
         let in_the_way = directory.path().join("0.shm");
         fs::write(&in_the_way, "mine").unwrap();
-        let daemon = Setup::new(driver).try_start_in(directory).unwrap();
+        let daemon = Setup::new(driver).try_start_in(directory.clone()).unwrap();
         daemon.wait_for_log("no sessions over shared memory");
         let address = format!("unix:{}", daemon.socket().display());
         let session = Session::connect(&address, &Options::new()).unwrap();
