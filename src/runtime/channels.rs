@@ -307,12 +307,12 @@ impl Channels {
         None
     }
 
-    /// The socket of a session has ended. `true`: it has left something behind, which is to be found
-    /// as usual, and behind it [`Found::Ended`]. What it publishes from now on is not looked at, so
-    /// that is a queue at most.
-    pub(super) fn end(&mut self, id: SessionId) -> Result<bool, Corrupt> {
+    /// The socket of a session has ended; `closed`: its client has closed it. `true`: it has left
+    /// something behind, which is to be found as usual, and behind it [`Found::Ended`]. What it
+    /// publishes from now on is not looked at, so that is a queue at most.
+    pub(super) fn end(&mut self, id: SessionId, closed: bool) -> Result<bool, Corrupt> {
         let Some(channel) = self.get(id) else { return Ok(false) };
-        channel.has_hung_up = true;
+        channel.has_hung_up = closed;
         let State::Open(ends) = &mut channel.state else { return Ok(false) };
         ends.0.close()?;
         channel.ending = !ends.0.is_empty();

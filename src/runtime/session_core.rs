@@ -1,6 +1,7 @@
 //! A session core's state: its sessions, the connections that carry them, and memory for what
 //! clients send.
 
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use super::acceptor::{Arrival, Transport};
@@ -79,9 +80,15 @@ impl SessionCore {
                     self.sessions.handle_sent(id, bytes);
                 }
             }
-            driver::Event::Ended { stream, .. } | driver::Event::SendFailed { stream, .. } => {
+            driver::Event::Ended { stream, error } => {
                 if let Some(id) = self.session(stream) {
-                    self.handle_end(id);
+                    let closed = |error: io::Error| error.kind() == ErrorKind::ConnectionReset;
+                    self.handle_end(id, error.is_none_or(closed));
+                }
+            }
+            driver::Event::SendFailed { stream, .. } => {
+                if let Some(id) = self.session(stream) {
+                    self.handle_end(id, false);
                 }
             }
             driver::Event::Accepted { .. }
@@ -112,14 +119,12 @@ impl SessionCore {
         true
     }
 
-    /// A client has closed its side. What it had published before counts, and is taken in turn.
-    fn handle_end(&mut self, id: SessionId) {
-        if !self.sessions.is_heard(id) {
-            return self.sessions.handle_ended(id, &mut self.pool);
-        }
-        match self.channels.end(id) {
-            Ok(true) => self.sessions.handle_leaving(id),
-            Ok(false) => self.sessions.handle_ended(id, &mut self.pool),
+    /// A connection is over; `closed`: by its client. What that had published before counts, and is
+    /// taken in turn.
+    fn handle_end(&mut self, id: SessionId, closed: bool) {
+        match self.channels.end(id, closed) {
+            Ok(true) if self.sessions.is_heard(id) => self.sessions.handle_leaving(id),
+            Ok(_) => self.sessions.handle_ended(id, &mut self.pool),
             Err(Corrupt) => self.sessions.handle_corrupt(id),
         }
     }

@@ -15,10 +15,10 @@ impl StreamWriter {
     /// what the reader has not given back, and the control words. How many bytes remain.
     ///
     /// From now on zeros are read there. This was the last use of the region in this process.
-    pub fn give_up(&self, keep_unread: bool) -> usize {
+    pub(crate) fn give_up(&self, keep_unread: bool) -> usize {
         let region = &self.end.region;
         let words = region.words().len();
-        let kept = if keep_unread { self.unread() } else { vec![0..0] };
+        let kept = if keep_unread { self.unread() } else { [0..0, 0..0, 0..0] };
         let mut removed = 0;
         let ends = kept.iter().map(|kept| kept.end);
         let starts = kept.iter().map(|kept| kept.start).skip(1).chain([words]);
@@ -29,21 +29,47 @@ impl StreamWriter {
     }
 
     /// Where the reader may be looking: at the control words, and at records, which may go around
-    /// the end.
-    fn unread(&self) -> Vec<Range<usize>> {
+    /// the end. In order; ranges may be empty.
+    fn unread(&self) -> [Range<usize>; 3] {
         let at = &self.end.at;
-        let control = 0..at.control_words();
+        let control = at.control_words();
         // Relaxed: nothing that the reader has read is written again.
         let head = self.end.word(at.head).load(Ordering::Relaxed);
         // One that lies about it reads nothing more.
         if !(self.head..self.published).contains(&head) {
-            return vec![control];
+            return [0..control, control..control, control..control];
         }
         let place = |position| at.data + self.end.offset(position);
         let (first, end) = (place(head), place(self.published));
         match first < end {
-            true => vec![control, first..end],
-            false => vec![control, at.data..end, first..at.data + at.words],
+            true => [0..control, first..end, end..end],
+            false => [0..control, at.data..end, first..at.data + at.words],
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::pair;
+
+    #[test]
+    fn what_the_reader_has_not_given_back_stays() {
+        let (mut writer, mut reader) = pair(256);
+        let control = writer.end.at.control_words();
+        let data = writer.end.at.data;
+        assert_eq!(writer.unread(), [0..control, control..control, control..control]);
+        for _ in 0..2 {
+            assert_eq!(writer.write(&[1; 80]), Ok(true));
+        }
+        let _ = writer.publish();
+        assert_eq!(writer.unread(), [0..control, data..data + 22, data + 22..data + 22]);
+        reader.read(&mut [0; 80]).unwrap();
+        let _ = reader.release();
+        assert_eq!(writer.unread(), [0..control, data + 11..data + 22, data + 22..data + 22]);
+        // Around the end, with a filler in front of it.
+        assert_eq!(writer.write(&[1; 80]), Ok(true));
+        assert_eq!(writer.unread()[1], data + 11..data + 22, "it is not published");
+        let _ = writer.publish();
+        assert_eq!(writer.unread(), [0..control, data..data + 11, data + 11..data + 32]);
     }
 }
