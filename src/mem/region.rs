@@ -18,6 +18,9 @@ use super::atomic::{AtomicU64, Ordering};
 use super::layout::WORD_BYTES;
 
 /// Words shared with another process, or with another thread in tests.
+///
+/// [`Memfd::map`](crate::sys::memfd::Memfd::map) makes one: that memory is as long as it says, and
+/// stays so.
 pub struct Region {
     words: NonNull<[AtomicU64]>,
     /// The mapping that the words lie in; `None`: they are a leaked box.
@@ -39,7 +42,7 @@ impl Region {
     /// # Errors
     ///
     /// The kernel's: no memory, no right.
-    pub fn map(file: impl AsFd, bytes: usize) -> io::Result<Self> {
+    pub(crate) fn map(file: impl AsFd, bytes: usize) -> io::Result<Self> {
         let words = bytes / WORD_BYTES;
         let mut options = MmapOptions::new();
         let mapping = options.len(bytes).populate().map_raw(file.as_fd().as_raw_fd())?;
@@ -51,7 +54,7 @@ impl Region {
     /// # Errors
     ///
     /// As [`Region::map`].
-    pub fn map_to_read(file: impl AsFd, bytes: usize) -> io::Result<Self> {
+    pub(crate) fn map_to_read(file: impl AsFd, bytes: usize) -> io::Result<Self> {
         let words = bytes / WORD_BYTES;
         let mut options = MmapOptions::new();
         let mapping = options.len(bytes).populate().map_raw_read_only(file.as_fd().as_raw_fd())?;

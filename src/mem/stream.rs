@@ -185,8 +185,10 @@ impl StreamWriter {
     /// # Panics
     ///
     /// Above [`record_bytes_max`](Self::record_bytes_max).
+    // Not public: that nobody else writes there is up to the client library, and the same holds for
+    // `lent`.
     #[cfg(not(loom))]
-    pub fn write_with<R>(
+    pub(crate) fn write_with<R>(
         &mut self,
         len: usize,
         fill: impl FnOnce(&mut [u8]) -> R,
@@ -475,7 +477,7 @@ impl StreamReader {
     /// Only for a session: whoever may write to the memory meanwhile must be trusted.
     #[cfg(not(loom))]
     #[inline]
-    pub fn lent(&self) -> &[u8] {
+    pub(crate) fn lent(&self) -> &[u8] {
         if let Some(at) = self.shelved {
             return self.lent_from_shelf(at);
         }
@@ -498,7 +500,7 @@ impl StreamReader {
         unsafe { region.lend(words, self.taken..self.len) }
     }
 
-    /// Takes the first `bytes` of what [`lent`](Self::lent) shows.
+    /// Takes the first `bytes` of the record that was begun.
     ///
     /// # Panics
     ///

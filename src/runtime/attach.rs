@@ -3,8 +3,8 @@
 use std::num::NonZero;
 
 use crate::base::limits::{SHARED_QUEUE_BYTES_MAX, SHARED_QUEUE_BYTES_MIN};
+use crate::mem::QueueSizes;
 use crate::mem::stream::{StreamReader, StreamWriter, daemon_ends};
-use crate::mem::{QueueSizes, Region};
 use crate::sys::memfd::Memfd;
 use crate::sys::socket::Stream;
 use crate::wire::session::attach::{ATTACH_HELLO_BYTES, ATTACH_VERSION};
@@ -48,7 +48,7 @@ pub(super) fn open(
         return Err(AttachStatus::Memory);
     }
     let attached = Memfd::new(bytes).and_then(|memory| {
-        let region = Region::map(&memory, bytes)?;
+        let region = memory.map()?;
         stream.send_memory_now(&answer.emit(), &memory)?;
         Ok(region)
     });

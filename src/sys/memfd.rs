@@ -26,7 +26,10 @@ const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlag
 
 /// Memory of a fixed length, zeroed.
 #[derive(Debug)]
-pub struct Memfd(OwnedFd);
+pub struct Memfd {
+    file: OwnedFd,
+    bytes: usize,
+}
 
 impl Memfd {
     /// Makes `bytes` of memory.
@@ -42,6 +45,15 @@ impl Memfd {
         Ok(memory)
     }
 
+    /// Maps all of it, to read and to write.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's: no memory, no right.
+    pub fn map(&self) -> io::Result<Region> {
+        Region::map(self, self.bytes)
+    }
+
     /// Makes `bytes` of memory that only this process can write, by the mapping that it gets.
     ///
     /// # Errors
@@ -49,7 +61,7 @@ impl Memfd {
     /// As [`Memfd::new`]; the kernel has no such seal (before Linux 5.1).
     pub fn new_to_lend(bytes: usize) -> io::Result<(Self, Region)> {
         let memory = Self::make("madrigal shelf", bytes)?;
-        let region = Region::map(&memory, bytes)?;
+        let region = memory.map()?;
         fcntl_add_seals(&memory, SEALS | SealFlags::FUTURE_WRITE)?;
         Ok((memory, region))
     }
@@ -58,7 +70,7 @@ impl Memfd {
         let memfd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&memfd, bytes as u64)?;
         fallocate(&memfd, FallocateFlags::empty(), 0, bytes as u64)?;
-        Ok(Self(memfd))
+        Ok(Self { file: memfd, bytes })
     }
 
     /// Takes memory that another process made.
@@ -83,13 +95,13 @@ impl Memfd {
         if len > bytes_max || !fcntl_get_seals(&memfd)?.contains(SealFlags::SHRINK) {
             return Err(io::Error::other("the shared memory is too long, or not sealed"));
         }
-        Ok((Self(memfd), len))
+        Ok((Self { file: memfd, bytes: len }, len))
     }
 }
 
 impl AsFd for Memfd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.file.as_fd()
     }
 }
 
@@ -200,12 +212,11 @@ mod tests {
     fn lent_memory_cannot_be_written_by_those_who_get_it() {
         let (memory, _region) = Memfd::new_to_lend(8192).unwrap();
         assert_eq!(rustix::io::pwrite(&memory, b"mine", 0), Err(Errno::PERM));
-        assert!(Region::map(&memory, 8192).is_err());
+        assert!(memory.map().is_err());
         assert!(Region::map_to_read(&memory, 8192).is_ok());
-        let Memfd(memfd) = memory;
-        let (memory, len) = Memfd::adopt_up_to(memfd, 8192).unwrap();
+        let (memory, len) = Memfd::adopt_up_to(memory.file, 8192).unwrap();
         assert_eq!(len, 8192);
-        assert!(Memfd::adopt_up_to(memory.0, 8191).is_err());
+        assert!(Memfd::adopt_up_to(memory.file, 8191).is_err());
     }
 
     #[test]
@@ -229,8 +240,8 @@ mod tests {
         let unsealed = memfd_create("test", flags).unwrap();
         ftruncate(&unsealed, 4096).unwrap();
         assert!(Memfd::adopt(unsealed, 4096).is_err());
-        let Memfd(short) = Memfd::new(4096).unwrap();
-        assert!(Memfd::adopt(short, 8192).is_err());
+        let short = Memfd::new(4096).unwrap();
+        assert!(Memfd::adopt(short.file, 8192).is_err());
     }
 
     #[test]

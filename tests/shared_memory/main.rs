@@ -15,8 +15,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use madrigal::client::{Event, Options, Service, Session, Transport};
+use madrigal::mem::QueueSizes;
 use madrigal::mem::stream::{StreamReader, StreamWriter, session_ends};
-use madrigal::mem::{QueueSizes, Region};
 use madrigal::sys::memfd::{Memfd, receive_with_descriptor};
 use madrigal::wire::session::attach::{ATTACH_ANSWER_BYTES, ATTACH_VERSION};
 use madrigal::wire::session::handshake::{HELLO_BYTES_MAX, emit_auth_choice};
@@ -76,8 +76,7 @@ impl Raw {
         };
         let memory = memory.expect("the memory comes with the answer");
         let ours = Memfd::adopt(memory.try_clone().unwrap(), sizes.region_bytes()).unwrap();
-        let (writer, reader) =
-            session_ends(Region::map(&ours, sizes.region_bytes()).unwrap(), sizes);
+        let (writer, reader) = session_ends(ours.map().unwrap(), sizes);
         Self { socket, memory, sizes, writer, reader }
     }
 
