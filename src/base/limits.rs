@@ -69,8 +69,8 @@ pub const CHANNEL_WRITE_BYTES: usize = 256 * 1024;
 /// Sessions that a core attaches in one turn: it has to make and map memory for each.
 pub const ATTACHES_PER_TURN: usize = 2;
 
-/// Default bound on the memory that one core shares with clients: that of 4,000 sessions with queues
-/// of the default size.
+/// Default bound on the memory that one core shares with clients: what 4,000 sessions with queues
+/// of the default size take.
 pub const SHARED_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
 
 /// How long memory counts that was left to clients when their session was over: nobody tells how
