@@ -12,16 +12,15 @@ use crate::lab::Lab;
 use crate::program::Manner;
 use crate::{HOSTS, on_labs};
 
-/// Messages of each service, unless `MADRIGAL_LOCAL_MESSAGES` says otherwise. A number large enough
-/// for what the ring says of itself meanwhile to be small beside it.
+/// Messages of each service, unless `MADRIGAL_LOCAL_MESSAGES` says otherwise.
 const MESSAGES: usize = 20_000;
 
-/// Packets that may leave in this time though there is nothing to say: the token, which goes on for
-/// a moment after the sessions have joined, and what the kernel has to ask about addresses.
-const PACKETS_AT_ONCE: u64 = 200;
+/// Packets that may leave though there is nothing to say: the token, which goes on for a moment
+/// after the sessions have joined, and what the kernel asks about addresses.
+const PACKETS_AT_ONCE: u64 = 50;
 
 /// And as many in each second: a token at rest goes round each 600 ms.
-const PACKETS_PER_SECOND: u64 = 50;
+const PACKETS_PER_SECOND: u64 = 10;
 
 /// Messages on their way at a time.
 const WINDOW: usize = 500;
