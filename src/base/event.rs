@@ -41,6 +41,8 @@ pub enum Counter {
     FramesDelivered,
     /// Of these, long ones that a session reads from memory that its user's sessions share.
     FramesShelved,
+    /// Clients that asked for shared memory and found none left.
+    AttachesRefused,
     /// Bytes written to clients.
     BytesSent,
     /// Join requests for names that may not be joined, ignored.
@@ -127,6 +129,7 @@ impl Counter {
         Self::BytesReceived,
         Self::FramesDelivered,
         Self::FramesShelved,
+        Self::AttachesRefused,
         Self::BytesSent,
         Self::JoinsIgnored,
         Self::ReadsPaused,

@@ -62,6 +62,21 @@ pub const SHARED_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes that a core takes from one session's shared memory before it looks at the next.
 pub const CHANNEL_READ_BYTES: usize = 64 * 1024;
 
+/// Bytes that a core writes for one session into shared memory, up to the end of a frame, before it
+/// goes on with the next.
+pub const CHANNEL_WRITE_BYTES: usize = 256 * 1024;
+
+/// Sessions that a core attaches in one turn: it has to make and map memory for each.
+pub const ATTACHES_PER_TURN: usize = 2;
+
+/// Default bound on the memory that one core shares with clients: what 4,000 sessions with queues
+/// of the default size take.
+pub const SHARED_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
+
+/// How long memory counts that was left to clients when their session was over: nobody tells how
+/// long they keep it.
+pub const SHARED_LEFT_FOR: Duration = Duration::from_secs(600);
+
 /// Default bound on sessions of one daemon; descriptors may force a smaller one.
 pub const SESSIONS_MAX: usize = 16_384;
 
@@ -99,6 +114,16 @@ pub const ITEMS_PER_TURN: usize = 1024;
 
 /// Buffers for incomplete input that are kept for the next client that needs one.
 pub const SPARE_INPUTS_MAX: usize = 64;
+
+/// Largest of these: holds a frame that is incomplete and what is received at a time.
+pub const SPARE_INPUT_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of one client that wait to be worked on before no more are read from it. A frame that is
+/// incomplete is shorter, so reading goes on by itself.
+pub const INPUT_BYTES_MAX: usize = 256 * 1024;
+
+const _: () = assert!(CLIENT_FRAME_BYTES_MAX + CHANNEL_READ_BYTES <= SPARE_INPUT_BYTES_MAX);
+const _: () = assert!(CLIENT_FRAME_BYTES_MAX + CHANNEL_READ_BYTES <= INPUT_BYTES_MAX);
 
 /// Slots of a queue between two cores: at 64 bytes a slot, half a megabyte.
 pub const QUEUE_SLOTS: usize = 8 * 1024;

@@ -236,10 +236,12 @@ fn memory(mut section: Section<'_, '_>, sessions: &Sessions, cluster: &Cluster) 
         let why = format!("is {session_queue_bytes}, which is no power of two");
         section.conflict("session_queue_bytes", &why);
     }
+    let range = SHARED_QUEUE_BYTES_MIN..=BYTES_CEILING;
+    let shared_bytes_max = section.integer("shared_bytes_max", default.shared_bytes_max, range);
     let range = SHELF_FRAME_BYTES_MIN..=SHELF_BYTES_MAX;
     let shelf_from_bytes = section.integer("shelf_from_bytes", default.shelf_from_bytes, range);
     let shelf_bytes = section.integer("shelf_bytes", default.shelf_bytes, 0..=SHELF_BYTES_MAX);
-    Memory { pool_bytes_max, session_queue_bytes, shelf_from_bytes, shelf_bytes }
+    Memory { pool_bytes_max, session_queue_bytes, shared_bytes_max, shelf_from_bytes, shelf_bytes }
 }
 
 fn log(mut section: Section<'_, '_>) -> Log {

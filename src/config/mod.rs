@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::base::DaemonName;
-use crate::base::limits::SESSIONS_MAX;
+use crate::base::limits::{SESSIONS_MAX, SHARED_BYTES_MAX};
 
 pub use access::{AccessList, Origin};
 pub use cluster::{Cluster, ClusterDaemon, Ring, Segment};
@@ -153,6 +153,8 @@ pub struct Memory {
     /// Bytes of each of the two queues of a session with shared memory, a power of two. Default
     /// 256 KiB.
     pub session_queue_bytes: usize,
+    /// Most that the queues and shelves of one core may take, in bytes. Default 2 GiB.
+    pub shared_bytes_max: usize,
     /// Frames of at least so many bytes that several sessions of one user receive by shared memory
     /// are stored once for them. Default 16 KiB.
     pub shelf_from_bytes: usize,
@@ -353,6 +355,7 @@ impl Default for Memory {
         Self {
             pool_bytes_max: 256 * 1024 * 1024,
             session_queue_bytes: 256 * 1024,
+            shared_bytes_max: SHARED_BYTES_MAX,
             shelf_from_bytes: 16 * 1024,
             shelf_bytes: 4 * 1024 * 1024,
         }

@@ -81,6 +81,7 @@ fn every_key_has_its_effect() {
         [memory]
         pool_bytes_max = 0x1000_0000
         session_queue_bytes = 65536
+        shared_bytes_max = 0x100_0000
         shelf_from_bytes = 2048
         shelf_bytes = 0
         [log]
@@ -162,6 +163,7 @@ fn every_key_has_its_effect() {
         memory: Memory {
             pool_bytes_max: 1 << 28,
             session_queue_bytes: 1 << 16,
+            shared_bytes_max: 1 << 24,
             shelf_from_bytes: 2048,
             shelf_bytes: 0,
         },

@@ -63,6 +63,7 @@ impl Config {
             ("cores.pin", list(cores.pin.iter().map(usize::to_string))),
             ("memory.pool_bytes_max", memory.pool_bytes_max.to_string()),
             ("memory.session_queue_bytes", memory.session_queue_bytes.to_string()),
+            ("memory.shared_bytes_max", memory.shared_bytes_max.to_string()),
             ("memory.shelf_from_bytes", memory.shelf_from_bytes.to_string()),
             ("memory.shelf_bytes", memory.shelf_bytes.to_string()),
             ("log.level", quoted(&log.level.to_string())),

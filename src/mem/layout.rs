@@ -69,6 +69,11 @@ impl Place {
     /// Words of one queue's control block.
     const CONTROL: usize = 4 * LINE;
 
+    /// Words up to which a region has no records.
+    pub(super) fn control_words(&self) -> usize {
+        self.data.min(CONTROL)
+    }
+
     pub(super) fn new(control: usize, data: usize, bytes: usize) -> Self {
         Self {
             tail: control,

@@ -5,11 +5,18 @@
 //! directory of its own. Slots, links and frozen bytes are cells of the checker, so that a missing
 //! ordering shows as a race, a lost wake-up as a deadlock, a lost chunk as a leak.
 
+#![allow(unsafe_code)]
+
+use loom::cell::UnsafeCell;
 use loom::sync::Notify;
 use loom::thread;
 
 use super::atomic::{Arc, AtomicUsize, Ordering};
-use super::{Consumer, Pool, PoolOptions, Producer, SleepFlag, Slice, StreamReader, queue, stream};
+use super::stream::Begun;
+use super::{
+    Consumer, Pool, PoolOptions, Producer, Region, Shelved, SleepFlag, Slice, StreamReader, queue,
+    stream,
+};
 use crate::base::Store;
 use crate::base::limits::CHUNK_BYTES;
 
@@ -404,5 +411,47 @@ fn stream_wakes_a_writer_that_waits_for_room() {
             }
         }
         waker.join().unwrap();
+    });
+}
+
+/// The memory of a shelf, whose words are atomics: of a cell the checker sees each pair of accesses
+/// that nothing orders.
+struct OnShelf(UnsafeCell<u8>);
+
+// SAFETY: the queue orders all accesses; whether it does is what the model asks.
+unsafe impl Sync for OnShelf {}
+
+#[test]
+fn shelf_is_filled_again_only_after_its_reader_has_read_it() {
+    loom::model(|| {
+        let (mut writer, mut reader) = stream::pair(64);
+        reader.add_shelf(Region::heap(8));
+        let on_shelf = Arc::new(OnShelf(UnsafeCell::new(0)));
+        let daemon = thread::spawn({
+            let on_shelf = Arc::clone(&on_shelf);
+            move || {
+                for frame in 1..=2 {
+                    // SAFETY: the checker fails where anybody else accesses it now.
+                    on_shelf.0.with_mut(|cell| unsafe { *cell = frame });
+                    let at = Shelved { shelf: 0, first: 0, len: 8 };
+                    assert_eq!(writer.write_shelved(at), Ok(true));
+                    let position = writer.position();
+                    let _ = writer.publish();
+                    while !writer.has_given_back(position) {
+                        thread::yield_now();
+                    }
+                }
+            }
+        });
+        for frame in 1..=2 {
+            while reader.begin() != Ok(Begun::Bytes) {
+                thread::yield_now();
+            }
+            // SAFETY: as above.
+            assert_eq!(on_shelf.0.with(|cell| unsafe { *cell }), frame);
+            reader.take(8);
+            let _ = reader.release();
+        }
+        daemon.join().unwrap();
     });
 }

@@ -8,17 +8,19 @@
 
 use std::fmt;
 use std::io;
-#[cfg(not(loom))]
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::NonNull;
 
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
 
 use super::atomic::{AtomicU64, Ordering};
 use super::layout::WORD_BYTES;
 
 /// Words shared with another process, or with another thread in tests.
+///
+/// [`Memfd::map`](crate::sys::memfd::Memfd::map) makes one: that memory is as long as it says, and
+/// stays so.
 pub struct Region {
     words: NonNull<[AtomicU64]>,
     /// The mapping that the words lie in; `None`: they are a leaked box.
@@ -40,7 +42,7 @@ impl Region {
     /// # Errors
     ///
     /// The kernel's: no memory, no right.
-    pub fn map(file: impl AsFd, bytes: usize) -> io::Result<Self> {
+    pub(crate) fn map(file: impl AsFd, bytes: usize) -> io::Result<Self> {
         let words = bytes / WORD_BYTES;
         let mut options = MmapOptions::new();
         let mapping = options.len(bytes).populate().map_raw(file.as_fd().as_raw_fd())?;
@@ -52,11 +54,32 @@ impl Region {
     /// # Errors
     ///
     /// As [`Region::map`].
-    pub fn map_to_read(file: impl AsFd, bytes: usize) -> io::Result<Self> {
+    pub(crate) fn map_to_read(file: impl AsFd, bytes: usize) -> io::Result<Self> {
         let words = bytes / WORD_BYTES;
         let mut options = MmapOptions::new();
         let mapping = options.len(bytes).populate().map_raw_read_only(file.as_fd().as_raw_fd())?;
         Ok(Self::of(mapping, words))
+    }
+
+    /// Gives the pages that lie in a range of words back to the system, for all who map them: from
+    /// then on they are zeros. How many bytes those were.
+    pub(super) fn remove(&self, words: Range<usize>) -> usize {
+        let page = rustix::param::page_size();
+        let start = (words.start * WORD_BYTES).next_multiple_of(page);
+        // The last page may not be full.
+        let end = match words.end * WORD_BYTES {
+            end if words.end == self.words.len() => end,
+            end => end / page * page,
+        };
+        let Some(mapping) = &self.mapping else { return 0 };
+        if start >= end {
+            return 0;
+        }
+        // SAFETY: the words are cells that anybody may change at any time, so they may become
+        // zeros, and this process has lent none of them: its daemon lends nothing.
+        let removed =
+            unsafe { mapping.unchecked_advise_range(UncheckedAdvice::Remove, start, end - start) };
+        if removed.is_ok() { end - start } else { 0 }
     }
 
     fn of(mapping: MmapRaw, words: usize) -> Self {

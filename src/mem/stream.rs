@@ -185,8 +185,10 @@ impl StreamWriter {
     /// # Panics
     ///
     /// Above [`record_bytes_max`](Self::record_bytes_max).
+    // Not public: that nobody else writes there is up to the client library, and the same holds for
+    // `lent`.
     #[cfg(not(loom))]
-    pub fn write_with<R>(
+    pub(crate) fn write_with<R>(
         &mut self,
         len: usize,
         fill: impl FnOnce(&mut [u8]) -> R,
@@ -319,6 +321,8 @@ pub struct StreamReader {
     released: u64,
     /// The shared tail as last seen.
     tail: u64,
+    /// It is the last: whatever is published from now on is not looked at.
+    closed: bool,
     /// Where the bytes of the record that was begun lie, and how many of them there are.
     record: u64,
     len: usize,
@@ -346,8 +350,21 @@ pub enum Begun {
 impl StreamReader {
     fn new(end: End) -> Self {
         let (shelved, owes, shelves) = (None, false, Shelves::default());
+        let (next, released, tail, closed) = (0, 0, 0, false);
         let (record, len, taken) = (0, 0, 0);
-        Self { end, next: 0, released: 0, tail: 0, record, len, taken, shelved, owes, shelves }
+        Self { end, next, released, tail, closed, record, len, taken, shelved, owes, shelves }
+    }
+
+    /// Looks at the queue for the last time: what is published up to here can still be read, and
+    /// nothing that comes later.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`].
+    pub fn close(&mut self) -> Result<(), Corrupt> {
+        self.refresh()?;
+        self.closed = true;
+        Ok(())
     }
 
     /// Copies bytes out, as many as there are and `into` takes; how many. Those of a record that
@@ -460,7 +477,7 @@ impl StreamReader {
     /// Only for a session: whoever may write to the memory meanwhile must be trusted.
     #[cfg(not(loom))]
     #[inline]
-    pub fn lent(&self) -> &[u8] {
+    pub(crate) fn lent(&self) -> &[u8] {
         if let Some(at) = self.shelved {
             return self.lent_from_shelf(at);
         }
@@ -483,7 +500,7 @@ impl StreamReader {
         unsafe { region.lend(words, self.taken..self.len) }
     }
 
-    /// Takes the first `bytes` of what [`lent`](Self::lent) shows.
+    /// Takes the first `bytes` of the record that was begun.
     ///
     /// # Panics
     ///
@@ -520,7 +537,8 @@ impl StreamReader {
     pub fn is_empty(&self) -> bool {
         // Acquire: pairs with the Release store in `StreamWriter::publish`.
         let tail = || self.end.word(self.end.at.tail).load(Ordering::Acquire);
-        self.taken == self.len && self.next == self.tail && self.tail == tail()
+        let is_last = || self.closed || self.tail == tail();
+        self.taken == self.len && self.next == self.tail && is_last()
     }
 
     /// The reader is about to sleep: from here on it is woken, so it must look once more.
@@ -536,6 +554,9 @@ impl StreamReader {
     }
 
     fn refresh(&mut self) -> Result<(), Corrupt> {
+        if self.closed {
+            return Ok(());
+        }
         // Acquire: pairs with the Release store in `StreamWriter::publish`; makes the records up to
         // it readable.
         let tail = self.end.word(self.end.at.tail).load(Ordering::Acquire);
@@ -546,6 +567,8 @@ impl StreamReader {
         Ok(())
     }
 }
+
+mod remains;
 
 #[cfg(test)]
 pub(super) fn pair(bytes: usize) -> (StreamWriter, StreamReader) {

@@ -29,6 +29,7 @@ pub const NAMES: [(Counter, &str); Counter::COUNT] = [
     (Counter::BytesReceived, "bytes_received"),
     (Counter::FramesDelivered, "frames_delivered"),
     (Counter::FramesShelved, "frames_shelved"),
+    (Counter::AttachesRefused, "attaches_refused"),
     (Counter::BytesSent, "bytes_sent"),
     (Counter::JoinsIgnored, "joins_ignored"),
     (Counter::ReadsPaused, "reads_paused"),

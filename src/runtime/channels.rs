@@ -9,19 +9,20 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::shelves::Shelves;
-use crate::base::limits::{CHANNEL_READ_BYTES, SHARED_QUEUE_BYTES_MAX, SHARED_QUEUE_BYTES_MIN};
+use super::attach::{Opened, open};
+use super::budget::Budget;
+use super::shelves::{Put, Shelves};
+use crate::base::limits::{ATTACHES_PER_TURN, CHANNEL_READ_BYTES, CHANNEL_WRITE_BYTES};
 use crate::base::{Counter, Instant, SessionId, Tally};
+use crate::mem::QueueSizes;
 use crate::mem::pool::Slice;
 use crate::mem::shelf::{SHELVES_KNOWN, Shelved};
-use crate::mem::stream::{Corrupt, StreamReader, StreamWriter, daemon_ends};
-use crate::mem::{QueueSizes, Region};
+use crate::mem::stream::{Corrupt, StreamReader, StreamWriter};
 use crate::session::Transmit;
 use crate::sys::driver::{Driver, StreamKey};
 use crate::sys::memfd::Memfd;
-use crate::sys::socket::Stream;
-use crate::wire::session::attach::{ATTACH_HELLO_BYTES, ATTACH_VERSION};
-use crate::wire::session::{AttachAnswer, AttachHello, AttachStatus};
+use crate::wire::session::attach::ATTACH_HELLO_BYTES;
+use crate::wire::session::{AttachAnswer, AttachStatus};
 
 /// So many sessions are watched however long they are idle.
 const WATCHED_ALWAYS: usize = 64;
@@ -39,9 +40,12 @@ pub(super) struct Channels {
     watched: Vec<usize>,
     /// The next of them to look at.
     next: usize,
-    /// Channels whose hello is complete.
-    greeted: Vec<SessionId>,
+    /// Channels whose hello is complete, in turn.
+    greeted: VecDeque<SessionId>,
     shelves: Shelves,
+    /// Of memory for all that.
+    budget: Budget,
+    now: Instant,
     tally: Tally,
     scratch: Box<[u8]>,
 }
@@ -52,11 +56,17 @@ struct Channel {
     state: State,
     /// Nothing is to be read.
     paused: bool,
+    /// The client has closed its socket, so it looks at nothing any more.
+    has_hung_up: bool,
+    /// Since then there is something left to read; behind it the session is to be told.
+    ending: bool,
     /// The delivery queue took no more.
     blocked: bool,
     /// In `watched`.
     watched: bool,
     active_at: Instant,
+    /// How much memory it shares.
+    shared_bytes: usize,
     /// Its user, as `shelves` knows it, if it may share.
     user: Option<usize>,
     /// The last shelves that it was handed, and up to where its queue speaks of each.
@@ -71,6 +81,19 @@ enum State {
     Open(Box<(StreamReader, StreamWriter)>),
 }
 
+/// What it takes to put a frame on a shelf.
+struct Lender<'a> {
+    shelves: &'a mut Shelves,
+    budget: &'a mut Budget,
+    now: Instant,
+}
+
+impl Lender<'_> {
+    fn offer(&mut self, user: usize, frame: &[u8]) -> Option<Put> {
+        self.shelves.offer(user, frame, self.now, self.budget)
+    }
+}
+
 /// What a look at the watched channels found.
 pub(super) enum Found<'a> {
     /// Bytes of a session.
@@ -79,24 +102,28 @@ pub(super) enum Found<'a> {
     Room(SessionId),
     /// A session that scribbled over its queues.
     Corrupt(SessionId),
+    /// The end of a session, behind all that it had published.
+    Ended(SessionId),
 }
 
 impl Channels {
-    pub(super) fn new(sizes: QueueSizes, shelves: Shelves) -> Self {
+    pub(super) fn new(sizes: QueueSizes, shelves: Shelves, budget: Budget) -> Self {
         Self {
             sizes,
             shelves,
+            budget,
+            now: Instant::ZERO,
             tally: Tally::default(),
             channels: Vec::new(),
             watched: Vec::new(),
             next: 0,
-            greeted: Vec::new(),
+            greeted: VecDeque::new(),
             scratch: vec![0; CHANNEL_READ_BYTES].into_boxed_slice(),
         }
     }
 
     /// A connection has come that will ask for shared memory.
-    pub(super) fn insert(&mut self, id: SessionId, stream: StreamKey, now: Instant) {
+    pub(super) fn insert(&mut self, id: SessionId, stream: StreamKey) {
         let slot = id.slot();
         if self.channels.len() <= slot {
             self.channels.resize_with(slot + 1, || None);
@@ -107,9 +134,12 @@ impl Channels {
             stream,
             state,
             paused: false,
+            has_hung_up: false,
+            ending: false,
             blocked: false,
             watched: false,
-            active_at: now,
+            active_at: self.now,
+            shared_bytes: 0,
             user: None,
             known: VecDeque::new(),
             handed: 0,
@@ -117,22 +147,29 @@ impl Channels {
         self.channels[slot] = Some(channel);
     }
 
-    /// Forgets a session; its memory is gone with it.
+    /// Forgets a session. Its memory goes back to the system, but for what its client may still be
+    /// looking at.
     pub(super) fn remove(&mut self, id: SessionId) {
         if self.get(id).is_none() {
             return;
         }
         let slot = id.slot();
         self.watched.retain(|&watched| watched != slot);
-        if let Some(channel) = self.channels[slot].take()
-            && let Some(user) = channel.user
-        {
-            self.shelves.leave(user, slot, |number| !channel.has_given_back(number));
+        let Some(channel) = self.channels[slot].take() else { return };
+        let (now, budget) = (self.now, &mut self.budget);
+        if let Some(user) = channel.user {
+            let owes = |number| !channel.has_hung_up && !channel.has_given_back(number);
+            self.shelves.leave((user, slot), owes, now, budget);
+        }
+        if let Some((_, writer)) = channel.ends() {
+            let left = writer.give_up(!channel.has_hung_up);
+            budget.give_back(channel.shared_bytes - left);
+            budget.leave(now, left);
         }
     }
 
     fn get(&mut self, id: SessionId) -> Option<&mut Channel> {
-        self.channels.get_mut(id.slot())?.as_mut().filter(|channel| channel.id == id)
+        find(&mut self.channels, id)
     }
 
     /// Bytes came by the socket of a session. `false`: it has no channel.
@@ -145,7 +182,7 @@ impl Channels {
                 room[..taken].copy_from_slice(&bytes[..taken]);
                 *len += taken;
                 if *len == ATTACH_HELLO_BYTES {
-                    self.greeted.push(id);
+                    self.greeted.push_back(id);
                 }
             }
             State::Open(_) => self.watch(id.slot()),
@@ -153,32 +190,47 @@ impl Channels {
         true
     }
 
-    /// Attaches those whose hello has come. Those who cannot be are returned: they are over.
-    pub(super) fn open_greeted(&mut self, driver: &mut Driver) -> Vec<SessionId> {
-        let greeted = std::mem::take(&mut self.greeted);
-        let mut failed = Vec::new();
-        for id in greeted {
-            let sizes = self.sizes;
-            let Some(channel) = self.get(id) else { continue };
+    /// Attaches the next ones whose hello has come, as many as a turn has time for. How many those
+    /// were; such as cannot be attached are put into `failed`: they are over.
+    pub(super) fn open_greeted(
+        &mut self,
+        driver: &mut Driver,
+        failed: &mut Vec<SessionId>,
+    ) -> usize {
+        let mut opened = 0;
+        while opened < ATTACHES_PER_TURN
+            && let Some(id) = self.greeted.pop_front()
+        {
+            let Some(channel) = find(&mut self.channels, id) else { continue };
             let Some(stream) = driver.stream(channel.stream) else { continue };
             let State::Greeting(hello, _) = &channel.state else { continue };
-            match open(hello, sizes, stream) {
-                Ok((uid, ends)) => {
+            opened += 1;
+            let mut taken = 0;
+            let (budget, now) = (&mut self.budget, self.now);
+            let take = |bytes| {
+                let fits = budget.take(now, bytes);
+                taken = if fits { bytes } else { 0 };
+                fits
+            };
+            match open(hello, self.sizes, stream, take) {
+                Ok(Opened { uid, bytes, ends }) => {
                     channel.state = State::Open(Box::new(ends));
-                    let user = self.shelves.enter(uid);
-                    if let Some(channel) = self.get(id) {
-                        channel.user = user;
-                    }
+                    channel.shared_bytes = bytes;
+                    channel.user = self.shelves.enter(uid);
                     self.watch(id.slot());
                 }
                 Err(status) => {
+                    self.budget.give_back(taken);
+                    if status == AttachStatus::Memory {
+                        self.tally.count(Counter::AttachesRefused);
+                    }
                     // Who does not take it learns it by the close.
                     let _ = stream.write_now(&AttachAnswer::refuse(status).emit());
                     failed.push(id);
                 }
             }
         }
-        failed
+        opened
     }
 
     fn watch(&mut self, slot: usize) {
@@ -205,13 +257,19 @@ impl Channels {
         }
     }
 
+    /// A turn of the core begins.
+    pub(super) fn begin_turn(&mut self, now: Instant) {
+        self.now = now;
+    }
+
     /// Begins to look at all watched channels, once each.
     pub(super) fn begin_look(&mut self) {
         self.next = 0;
     }
 
     /// The next thing that is to be found in a watched channel.
-    pub(super) fn look(&mut self, now: Instant) -> Option<Found<'_>> {
+    pub(super) fn look(&mut self) -> Option<Found<'_>> {
+        let now = self.now;
         let crowded = self.watched.len() > WATCHED_ALWAYS;
         while let Some(&slot) = self.watched.get(self.next) {
             let channel = self.channels[slot].as_mut().expect("a watched channel is there");
@@ -235,6 +293,10 @@ impl Channels {
                     }
                 };
             }
+            if channel.has_ended() {
+                channel.ending = false;
+                return Some(Found::Ended(id));
+            }
             let idle = now.since(channel.active_at) >= WATCHED_IDLE;
             if crowded && idle && channel.stop_watching() {
                 self.watched.swap_remove(self.next);
@@ -245,13 +307,18 @@ impl Channels {
         None
     }
 
-    /// What a session has left behind when its socket ended; empty bytes at the end of it.
-    pub(super) fn drain(&mut self, id: SessionId) -> Result<&[u8], Corrupt> {
-        let Some(channel) = self.channels.get_mut(id.slot()).and_then(Option::as_mut) else {
-            return Ok(&[]);
-        };
-        let len = if channel.id == id { channel.read(&mut self.scratch)? } else { 0 };
-        Ok(&self.scratch[..len])
+    /// The socket of a session has ended; `closed`: its client has closed it. `true`: it has left
+    /// something behind, which is to be found as usual, and behind it [`Found::Ended`]. What it
+    /// publishes from now on is not looked at, so that is a queue at most.
+    pub(super) fn end(&mut self, id: SessionId, closed: bool) -> Result<bool, Corrupt> {
+        let Some(channel) = self.get(id) else { return Ok(false) };
+        channel.has_hung_up = closed;
+        let State::Open(ends) = &mut channel.state else { return Ok(false) };
+        ends.0.close()?;
+        channel.ending = !ends.0.is_empty();
+        let ending = channel.ending;
+        self.watch(id.slot());
+        Ok(ending)
     }
 
     /// Whether the session has a channel.
@@ -267,16 +334,17 @@ impl Channels {
         driver: &mut Driver,
     ) -> Result<usize, Corrupt> {
         let id = transmit.session;
-        let (channels, shelves) = (&mut self.channels, &mut self.shelves);
+        let (channels, now) = (&mut self.channels, self.now);
+        let mut lender = Lender { shelves: &mut self.shelves, budget: &mut self.budget, now };
         let Some(Some(channel)) = channels.get_mut(id.slot()) else { return Ok(0) };
         let Some(run_max) = channel.ends().map(|(_, writer)| writer.record_bytes_max()) else {
             return Ok(0);
         };
-        let frame_min = shelves.frame_min();
+        let frame_min = lender.shelves.frame_min();
         let mut written = 0;
         for run in transmit.runs(run_max, frame_min) {
             let shelved = match run.len() >= frame_min {
-                true => channel.send_shelved(run, shelves, driver)?,
+                true => channel.send_shelved(run, &mut lender, driver)?,
                 false => None,
             };
             let some = match shelved {
@@ -287,7 +355,7 @@ impl Channels {
                 None => channel.send_copy(run, run_max)?,
             };
             written += some;
-            if some < run.len() {
+            if some < run.len() || written >= CHANNEL_WRITE_BYTES {
                 break;
             }
         }
@@ -304,10 +372,11 @@ impl Channels {
     /// A pass over the sessions begins, in each of which [`Channels::send`] may be called.
     pub(super) fn begin_pass(&mut self) {
         let channels = &self.channels;
-        self.shelves.begin_pass(|slot, number| {
+        let has_given_back = |slot: usize, number| {
             let channel = channels[slot].as_ref().expect("who reads a shelf is there");
             channel.has_given_back(number)
-        });
+        };
+        self.shelves.begin_pass(has_given_back, self.now, &mut self.budget);
     }
 
     /// What was counted here.
@@ -315,9 +384,14 @@ impl Channels {
         &self.tally
     }
 
-    /// Whether a watched channel has work. Looked at while watching for work.
+    /// Whether a watched channel has work, or one waits to be opened. Looked at while watching for
+    /// work.
     pub(super) fn is_ready(&self) -> bool {
-        self.watched.iter().any(|&slot| self.channels[slot].as_ref().is_some_and(Channel::is_ready))
+        !self.greeted.is_empty()
+            || self
+                .watched
+                .iter()
+                .any(|&slot| self.channels[slot].as_ref().is_some_and(Channel::is_ready))
     }
 
     /// Whether any channel is watched.
@@ -345,6 +419,10 @@ impl Channels {
     }
 }
 
+fn find(channels: &mut [Option<Channel>], id: SessionId) -> Option<&mut Channel> {
+    channels.get_mut(id.slot())?.as_mut().filter(|channel| channel.id == id)
+}
+
 impl Channel {
     fn ends(&self) -> Option<&(StreamReader, StreamWriter)> {
         match &self.state {
@@ -361,8 +439,13 @@ impl Channel {
         self.ends().is_some_and(|(_, writer)| writer.has_new_room())
     }
 
+    /// Whether all is read of a session whose socket has ended.
+    fn has_ended(&self) -> bool {
+        self.ending && self.ends().is_none_or(|(reader, _)| reader.is_empty())
+    }
+
     fn is_ready(&self) -> bool {
-        self.has_input() || self.blocked && self.has_new_room()
+        self.has_input() || self.has_ended() || self.blocked && self.has_new_room()
     }
 
     /// Writes a run of frames, or as much of a long frame as there is room for. How many bytes.
@@ -382,12 +465,12 @@ impl Channel {
     fn send_shelved(
         &mut self,
         frame: &[u8],
-        shelves: &mut Shelves,
+        lender: &mut Lender<'_>,
         driver: &mut Driver,
     ) -> Result<Option<usize>, Corrupt> {
         let Some(user) = self.user else { return Ok(None) };
-        let Some(put) = shelves.offer(user, frame) else { return Ok(None) };
-        let Some((number, memory)) = shelves.shelf(user, put) else { return Ok(None) };
+        let Some(put) = lender.offer(user, frame) else { return Ok(None) };
+        let Some((number, memory)) = lender.shelves.shelf(user, put) else { return Ok(None) };
         let Some(known) = self.shelf(number, memory, driver) else { return Ok(None) };
         let State::Open(ends) = &mut self.state else { return Ok(None) };
         let shelf = self.handed - (self.known.len() - known) as u32;
@@ -396,7 +479,7 @@ impl Channel {
             return Ok(Some(0));
         }
         self.known[known].1 = ends.1.position();
-        shelves.lend(user, put, self.id.slot());
+        lender.shelves.lend(user, put, self.id.slot());
         Ok(Some(frame.len()))
     }
 
@@ -473,75 +556,10 @@ impl Channel {
     }
 }
 
-/// Makes a session's memory and hands it over. The session's user, and the daemon's ends.
-fn open(
-    hello: &[u8; ATTACH_HELLO_BYTES],
-    sizes: QueueSizes,
-    stream: &Stream,
-) -> Result<(u32, (StreamReader, StreamWriter)), AttachStatus> {
-    let hello = AttachHello::parse(hello).map_err(|_not_attach| AttachStatus::Version)?;
-    if hello.version != ATTACH_VERSION {
-        return Err(AttachStatus::Version);
-    }
-    // Whose memory it is must be known: the kernel says so, or there is none.
-    let credentials = stream.credentials().ok_or(AttachStatus::Unidentified)?;
-    let sizes = QueueSizes {
-        submission_bytes: granted(hello.submission_bytes, sizes.submission_bytes),
-        delivery_bytes: granted(hello.delivery_bytes, sizes.delivery_bytes),
-    };
-    let answer = AttachAnswer {
-        version: ATTACH_VERSION,
-        status: AttachStatus::Attached,
-        submission_bytes: sizes.submission_bytes as u32,
-        delivery_bytes: sizes.delivery_bytes as u32,
-    };
-    let bytes = sizes.region_bytes();
-    let attached = Memfd::new(bytes).and_then(|memory| {
-        let region = Region::map(&memory, bytes)?;
-        stream.send_memory_now(&answer.emit(), &memory)?;
-        Ok(region)
-    });
-    match attached {
-        Ok(region) => {
-            let (pid, uid) = (credentials.pid, credentials.uid);
-            tracing::debug!(pid, uid, bytes, "session attached by shared memory");
-            Ok((uid, daemon_ends(region, sizes)))
-        }
-        Err(error) => {
-            tracing::debug!(%error, "no shared memory for a session");
-            Err(AttachStatus::Memory)
-        }
-    }
-}
-
-/// What a wish for a queue of so many bytes comes to.
-fn granted(wished: u32, most: usize) -> usize {
-    if wished == 0 {
-        return most;
-    }
-    let wished = (wished as usize).clamp(SHARED_QUEUE_BYTES_MIN, SHARED_QUEUE_BYTES_MAX);
-    wished.next_power_of_two().min(most)
-}
-
 /// A byte, which says nothing but that there is something to look at. Where the socket is full of
 /// them already, one more would say no more.
 fn ring(driver: &mut Driver, stream: StreamKey) {
     if let Some(stream) = driver.stream(stream) {
         let _ = stream.write_now(&[0]);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wishes_are_granted_within_the_bounds() {
-        let most = 1 << 18;
-        assert_eq!(granted(0, most), most);
-        assert_eq!(granted(1, most), SHARED_QUEUE_BYTES_MIN);
-        assert_eq!(granted(100_000, most), 1 << 17);
-        assert_eq!(granted(u32::MAX, most), most);
-        assert_eq!(granted(u32::MAX, SHARED_QUEUE_BYTES_MAX), SHARED_QUEUE_BYTES_MAX);
     }
 }

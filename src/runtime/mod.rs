@@ -5,7 +5,9 @@
 //! core, and the others are session cores.
 
 mod acceptor;
+mod attach;
 pub mod bare;
+mod budget;
 mod channels;
 mod control;
 mod doorbell;

@@ -1,6 +1,7 @@
 //! A session core's state: its sessions, the connections that carry them, and memory for what
 //! clients send.
 
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use super::acceptor::{Arrival, Transport};
@@ -56,6 +57,7 @@ impl SessionCore {
     pub(super) fn begin_turn(&mut self, now: Instant) {
         self.now = now;
         self.sessions.handle_turn();
+        self.channels.begin_turn(now);
     }
 
     /// Takes over a connection that was accepted.
@@ -78,10 +80,15 @@ impl SessionCore {
                     self.sessions.handle_sent(id, bytes);
                 }
             }
-            driver::Event::Ended { stream, .. } | driver::Event::SendFailed { stream, .. } => {
+            driver::Event::Ended { stream, error } => {
                 if let Some(id) = self.session(stream) {
-                    self.take_rest(id);
-                    self.sessions.handle_ended(id, &mut self.pool);
+                    let closed = |error: io::Error| error.kind() == ErrorKind::ConnectionReset;
+                    self.handle_end(id, error.is_none_or(closed));
+                }
+            }
+            driver::Event::SendFailed { stream, .. } => {
+                if let Some(id) = self.session(stream) {
+                    self.handle_end(id, false);
                 }
             }
             driver::Event::Accepted { .. }
@@ -99,32 +106,32 @@ impl SessionCore {
 
     /// Takes what one session has published there. `false`: there is no more, for this turn.
     pub(super) fn look(&mut self) -> bool {
-        match self.channels.look(self.now) {
+        match self.channels.look() {
             Some(Found::Received(id, bytes)) => {
                 self.sessions.handle_received(id, bytes, &mut self.pool);
             }
             // Nothing was sent by this; it makes the session writable again.
             Some(Found::Room(id)) => self.sessions.handle_sent(id, 0),
             Some(Found::Corrupt(id)) => self.sessions.handle_corrupt(id),
+            Some(Found::Ended(id)) => self.sessions.handle_ended(id, &mut self.pool),
             None => return false,
         }
         true
     }
 
-    /// Takes all that a session had published before its socket ended.
-    fn take_rest(&mut self, id: SessionId) {
-        loop {
-            match self.channels.drain(id) {
-                Ok([]) => return,
-                Ok(bytes) => self.sessions.handle_received(id, bytes, &mut self.pool),
-                Err(Corrupt) => return self.sessions.handle_corrupt(id),
-            }
+    /// A connection is over; `closed`: by its client. What that had published before counts, and is
+    /// taken in turn.
+    fn handle_end(&mut self, id: SessionId, closed: bool) {
+        match self.channels.end(id, closed) {
+            Ok(true) if self.sessions.is_heard(id) => self.sessions.handle_leaving(id),
+            Ok(_) => self.sessions.handle_ended(id, &mut self.pool),
+            Err(Corrupt) => self.sessions.handle_corrupt(id),
         }
     }
 
-    /// Whether a session that is watched has published something.
+    /// Whether a session that is watched has published something, or was left out of the last pass.
     pub(super) fn is_ready(&self) -> bool {
-        self.channels.is_ready()
+        self.sessions.writable() > 0 || self.channels.is_ready()
     }
 
     /// Whether any session is watched.
@@ -134,7 +141,7 @@ impl SessionCore {
 
     /// The core is about to sleep: from here on all sessions ring. `false`: there is work.
     pub(super) fn prepare_sleep(&mut self) -> bool {
-        self.channels.prepare_sleep()
+        self.sessions.writable() == 0 && self.channels.prepare_sleep()
     }
 
     fn session(&self, stream: StreamKey) -> Option<SessionId> {
@@ -209,12 +216,15 @@ impl SessionCore {
     /// Hands the driver what is to be done with connections, and what is to be written. Returns
     /// how much that was.
     pub(super) fn transmit(&mut self, driver: &mut Driver) -> usize {
-        let mut work = 0;
-        for id in self.channels.open_greeted(driver) {
+        let mut failed = Vec::new();
+        let mut work = self.channels.open_greeted(driver, &mut failed);
+        for id in failed {
             self.sessions.handle_ended(id, &mut self.pool);
         }
         self.channels.begin_pass();
-        while let Some(transmit) = self.sessions.poll_transmit() {
+        // Once each: one that reads as fast as this core writes must not keep it from the others.
+        for _ in 0..self.sessions.writable() {
+            let Some(transmit) = self.sessions.poll_transmit() else { break };
             work += 1;
             let id = transmit.session;
             if self.channels.has(id) {
@@ -242,7 +252,7 @@ impl SessionCore {
             let id = self.sessions.handle_accepted(self.now, address_admitted);
             let key = driver.attach(stream);
             if transport == Transport::SharedMemory {
-                self.channels.insert(id, key, self.now);
+                self.channels.insert(id, key);
             }
             put(&mut self.session_of, key.slot(), id);
             put(&mut self.stream_of, id.slot(), key);

@@ -187,7 +187,12 @@ impl<L: Link> SessionThread<L> {
             if self.core.is_drained() {
                 break;
             }
-            self.driver.turn(Wait::For(end.since(now))).map_err(RunError::Driver)?;
+            // A session that reads must ring for its room, and some may have been left out.
+            let wait = match self.core.prepare_sleep() {
+                true => Wait::For(end.since(now)),
+                false => Wait::No,
+            };
+            self.driver.turn(wait).map_err(RunError::Driver)?;
             now = self.clock.read();
         }
         Ok(())

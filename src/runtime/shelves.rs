@@ -7,11 +7,11 @@
 //! over the sessions lasts: nothing is stored meanwhile. The first session of a pass gets a copy of
 //! its own, since most frames have no second receiver.
 
-use std::io;
-
 use slab::Slab;
 
-use crate::base::limits::OFFERS_MAX;
+use super::budget::Budget;
+use crate::base::Instant;
+use crate::base::limits::{OFFERS_MAX, SHARED_LEFT_FOR};
 use crate::mem::Shelf;
 use crate::sys::memfd::Memfd;
 
@@ -37,6 +37,9 @@ pub(super) struct Shelves {
 struct User {
     uid: u32,
     sessions: usize,
+    /// When the last session went. Its shelves wait for the next one: whoever was handed one may
+    /// keep it for ever, so making new ones would cost memory each time.
+    idle_since: Instant,
     shelves: [Option<OfUser>; SHELVES],
     /// The shelf that is filled.
     current: usize,
@@ -94,22 +97,23 @@ impl Shelves {
         let known = self.users.iter().find(|(_, user)| user.uid == uid).map(|(key, _)| key);
         let key = known.unwrap_or_else(|| {
             let (shelves, offers) = ([const { None }; SHELVES], Offers::default());
-            self.users.insert(User { uid, sessions: 0, shelves, current: 0, offers })
+            let idle_since = Instant::ZERO;
+            self.users.insert(User { uid, sessions: 0, idle_since, shelves, current: 0, offers })
         });
         self.users[key].sessions += 1;
         Some(key)
     }
 
-    /// A session is over. `owes` says of a shelf's number whether the session was told of
-    /// something there that it has not given back. Such a shelf is not used again: the session
-    /// may still be looking at it.
-    pub(super) fn leave(&mut self, user: usize, slot: usize, owes: impl Fn(u64) -> bool) {
+    /// A session is over. `owes` says of a shelf's number whether the session may still be looking
+    /// at something there. Such a shelf is not used again.
+    pub(super) fn leave(
+        &mut self,
+        (user, slot): (usize, usize),
+        owes: impl Fn(u64) -> bool,
+        now: Instant,
+        budget: &mut Budget,
+    ) {
         let it = &mut self.users[user];
-        it.sessions -= 1;
-        if it.sessions == 0 {
-            self.users.remove(user);
-            return;
-        }
         for place in &mut it.shelves {
             if let Some(shelf) = place
                 && let Some(at) = shelf.readers.iter().position(|&reader| reader == slot)
@@ -117,15 +121,33 @@ impl Shelves {
                 shelf.readers.swap_remove(at);
                 if owes(shelf.number) {
                     *place = None;
+                    budget.leave(now, self.bytes);
                     it.offers.clear();
                 }
             }
+        }
+        it.sessions -= 1;
+        it.idle_since = now;
+        if it.sessions == 0 && it.shelves.iter().all(Option::is_none) {
+            self.users.remove(user);
         }
     }
 
     /// A pass over the sessions begins. Shelves that were full and that all readers have given
     /// back, as `has_given_back` says of a slot and a shelf's number, are empty again.
-    pub(super) fn begin_pass(&mut self, has_given_back: impl Fn(usize, u64) -> bool) {
+    pub(super) fn begin_pass(
+        &mut self,
+        has_given_back: impl Fn(usize, u64) -> bool,
+        now: Instant,
+        budget: &mut Budget,
+    ) {
+        self.users.retain(|_, user| {
+            let waits = user.sessions > 0 || now.since(user.idle_since) < SHARED_LEFT_FOR;
+            if !waits {
+                budget.give_back(user.shelves.iter().flatten().count() * self.bytes);
+            }
+            waits
+        });
         for (_, user) in &mut self.users {
             user.offers.clear();
             for it in user.shelves.iter_mut().flatten().filter(|it| it.full) {
@@ -140,13 +162,19 @@ impl Shelves {
 
     /// A session of the user is to get this frame. Where it lies for it, if another one got it
     /// before, and there is room.
-    pub(super) fn offer(&mut self, user: usize, frame: &[u8]) -> Option<Put> {
+    pub(super) fn offer(
+        &mut self,
+        user: usize,
+        frame: &[u8],
+        now: Instant,
+        budget: &mut Budget,
+    ) -> Option<Put> {
         let it = &mut self.users[user];
         let offer = it.offers.find_or_add(frame)?;
         if offer.put.is_none() {
             offer.put = put(&mut it.shelves, &mut it.current, frame, || {
                 self.made += 1;
-                OfUser::new(self.made, self.bytes)
+                OfUser::new(self.made, self.bytes, now, budget)
             });
         }
         offer.put
@@ -169,10 +197,22 @@ impl Shelves {
 }
 
 impl OfUser {
-    fn new(number: u64, bytes: usize) -> io::Result<Self> {
-        let (memory, region) = Memfd::new_to_lend(bytes)?;
-        let (shelf, readers) = (Shelf::new(region), Vec::new());
-        Ok(Self { number, memory, shelf, full: false, readers })
+    /// `None`: there is no memory for it.
+    fn new(number: u64, bytes: usize, now: Instant, budget: &mut Budget) -> Option<Self> {
+        if !budget.take(now, bytes) {
+            return None;
+        }
+        match Memfd::new_to_lend(bytes) {
+            Ok((memory, region)) => {
+                let (shelf, readers) = (Shelf::new(region), Vec::new());
+                Some(Self { number, memory, shelf, full: false, readers })
+            }
+            Err(error) => {
+                budget.give_back(bytes);
+                tracing::debug!(%error, "no memory for a shelf: sessions get copies");
+                None
+            }
+        }
     }
 }
 
@@ -181,17 +221,11 @@ fn put(
     shelves: &mut [Option<OfUser>; SHELVES],
     current: &mut usize,
     frame: &[u8],
-    mut make: impl FnMut() -> io::Result<OfUser>,
+    mut make: impl FnMut() -> Option<OfUser>,
 ) -> Option<Put> {
     for shelf in (*current..).take(SHELVES).map(|number| number % SHELVES) {
         if shelves[shelf].is_none() {
-            shelves[shelf] = match make() {
-                Ok(made) => Some(made),
-                Err(error) => {
-                    tracing::debug!(%error, "no memory for a shelf: sessions get copies");
-                    return None;
-                }
-            };
+            shelves[shelf] = Some(make()?);
         }
         let Some(it) = &mut shelves[shelf] else { return None };
         if !it.full
@@ -236,6 +270,12 @@ mod tests {
 
     const BYTES: usize = 4096;
 
+    const NOW: Instant = Instant::ZERO;
+
+    fn plenty() -> Budget {
+        Budget::new(1 << 30)
+    }
+
     /// Shelves that two sessions of user 7 share.
     fn shelves() -> (Shelves, usize) {
         let mut shelves = Shelves::new(BYTES, 100);
@@ -250,24 +290,28 @@ mod tests {
 
     /// What the second session of a pass gets.
     fn shared(shelves: &mut Shelves, user: usize, frame: &[u8]) -> Option<Put> {
-        assert_eq!(shelves.offer(user, frame), None, "the first one gets a copy");
-        shelves.offer(user, frame)
+        assert_eq!(
+            shelves.offer(user, frame, NOW, &mut plenty()),
+            None,
+            "the first one gets a copy"
+        );
+        shelves.offer(user, frame, NOW, &mut plenty())
     }
 
     #[test]
     fn a_frame_is_put_once_for_all_but_the_first_receiver() {
         let (mut shelves, user) = shelves();
         let (one, other) = ([1; 500], [2; 500]);
-        assert_eq!(shelves.offer(user, &one), None);
-        assert_eq!(shelves.offer(user, &other), None);
-        let put = shelves.offer(user, &one).unwrap();
-        let next = shelves.offer(user, &other).unwrap();
+        assert_eq!(shelves.offer(user, &one, NOW, &mut plenty()), None);
+        assert_eq!(shelves.offer(user, &other, NOW, &mut plenty()), None);
+        let put = shelves.offer(user, &one, NOW, &mut plenty()).unwrap();
+        let next = shelves.offer(user, &other, NOW, &mut plenty()).unwrap();
         assert_ne!(put, next);
-        assert_eq!(shelves.offer(user, &one), Some(put));
-        assert_eq!(shelves.offer(user, &other), Some(next));
+        assert_eq!(shelves.offer(user, &one, NOW, &mut plenty()), Some(put));
+        assert_eq!(shelves.offer(user, &other, NOW, &mut plenty()), Some(next));
         // In the next pass another frame may lie at the same place.
-        shelves.begin_pass(|_, _| true);
-        assert_eq!(shelves.offer(user, &one), None);
+        shelves.begin_pass(|_, _| true, NOW, &mut plenty());
+        assert_eq!(shelves.offer(user, &one, NOW, &mut plenty()), None);
     }
 
     #[test]
@@ -275,8 +319,8 @@ mod tests {
         let (mut shelves, user) = shelves();
         let other = shelves.enter(8).unwrap();
         let frame = [1; 500];
-        assert_eq!(shelves.offer(user, &frame), None);
-        assert_eq!(shelves.offer(other, &frame), None);
+        assert_eq!(shelves.offer(user, &frame, NOW, &mut plenty()), None);
+        assert_eq!(shelves.offer(other, &frame, NOW, &mut plenty()), None);
         assert_eq!(shelves.enter(NOBODY), None);
         assert_eq!(Shelves::new(0, 100).enter(7), None);
     }
@@ -296,10 +340,10 @@ mod tests {
             .collect();
         assert_eq!(puts, [Some(1), Some(1), Some(2), Some(2), None]);
         // Both shelves were found full. Of the first one, a session has given back nothing.
-        shelves.begin_pass(|slot, number| slot == 0 || number == 2);
+        shelves.begin_pass(|slot, number| slot == 0 || number == 2, NOW, &mut plenty());
         let put = shared(&mut shelves, user, &frames[0]).unwrap();
         assert_eq!(number(&shelves, user, put), 2);
-        shelves.begin_pass(|_, _| true);
+        shelves.begin_pass(|_, _| true, NOW, &mut plenty());
         assert!(shared(&mut shelves, user, &frames[1]).is_some());
     }
 
@@ -310,15 +354,22 @@ mod tests {
         let put = shared(&mut shelves, user, &frame).unwrap();
         shelves.lend(user, put, 4);
         assert_eq!(number(&shelves, user, put), 1);
-        shelves.leave(user, 4, |number| number == 1);
+        shelves.leave((user, 4), |number| number == 1, NOW, &mut plenty());
         let put = shared(&mut shelves, user, &frame).unwrap();
         assert_eq!(number(&shelves, user, put), 2);
         // Who owes nothing leaves the shelf as it is.
         shelves.lend(user, put, 5);
         assert_eq!(shelves.enter(7), Some(user));
-        shelves.leave(user, 5, |_| false);
+        shelves.leave((user, 5), |_| false, NOW, &mut plenty());
         assert_eq!(number(&shelves, user, put), 2);
-        shelves.leave(user, 6, |_| false);
+        shelves.leave((user, 6), |_| false, NOW, &mut plenty());
+        // What nobody owes waits for the user's next session, but not for ever.
+        assert_eq!(shelves.enter(7), Some(user));
+        assert_eq!(number(&shelves, user, put), 2);
+        shelves.leave((user, 6), |_| false, NOW, &mut plenty());
+        let mut budget = plenty();
+        assert!(budget.take(NOW, BYTES));
+        shelves.begin_pass(|_, _| true, NOW + SHARED_LEFT_FOR, &mut budget);
         assert!(shelves.users.is_empty());
     }
 
@@ -327,7 +378,7 @@ mod tests {
         let (mut shelves, user) = shelves();
         let frame = [1; BYTES + 1];
         assert_eq!(shared(&mut shelves, user, &frame), None);
-        assert_eq!(shelves.offer(user, &frame), None);
+        assert_eq!(shelves.offer(user, &frame, NOW, &mut plenty()), None);
         assert!(shared(&mut shelves, user, &frame[..BYTES]).is_some());
     }
 }

@@ -8,6 +8,7 @@ use std::thread::{Builder, JoinHandle, park_timeout};
 use rustix::process::Signal;
 
 use super::acceptor::{Acceptor, Transport};
+use super::budget::Budget;
 use super::channels::Channels;
 use super::control::Control;
 use super::doorbell::Doorbell;
@@ -26,7 +27,7 @@ use crate::base::limits::{
     DESCRIPTORS_RESERVED, LISTEN_PATIENCE, LISTEN_PAUSE, QUEUE_SLOTS, RECEIVE_BUFFERS, RING_ENTRIES,
 };
 use crate::base::{DaemonId, DaemonName, Tally};
-use crate::config::{self, Cluster, Config, DriverChoice, SlowReceiver, UnixSocket};
+use crate::config::{self, Cluster, Config, DriverChoice, SlowReceiver};
 use crate::mem::QueueSizes;
 use crate::mem::pool::{Pool, PoolOptions};
 use crate::mem::spsc::queue;
@@ -69,8 +70,9 @@ pub fn start(config: Config) -> Result<Running, StartError> {
 fn listen(config: &Config) -> Result<Vec<(Listener, Transport)>, ListenError> {
     let deadline = Clock.read() + LISTEN_PATIENCE;
     loop {
-        match listen_now(config) {
-            Err(error) if error.is_in_use() && Clock.read() < deadline => {
+        let patient = Clock.read() < deadline;
+        match listen_now(config, patient) {
+            Err(error) if error.is_in_use() && patient => {
                 park_timeout(LISTEN_PAUSE);
             }
             result => return result,
@@ -92,17 +94,29 @@ pub(super) fn open_sockets(config: &Config) -> Result<Option<Sockets>, DatagramE
     }
 }
 
-fn listen_now(config: &Config) -> Result<Vec<(Listener, Transport)>, ListenError> {
+/// `patient`: what is in use may be tried again.
+fn listen_now(config: &Config, patient: bool) -> Result<Vec<(Listener, Transport)>, ListenError> {
     let listen = &config.listen;
-    let open = |unix: &UnixSocket| Listener::unix(&unix.path, unix.mode);
-    let tcp = listen.tcp.iter().map(|&ip| Listener::tcp(SocketAddr::new(ip, listen.port)));
-    let tcp = tcp.map(|listener| (listener, Transport::Socket));
+    let mut listeners = Vec::new();
+    for &ip in &listen.tcp {
+        let listener = Listener::tcp(SocketAddr::new(ip, listen.port))?;
+        listeners.push((listener, Transport::Socket));
+    }
     // Before the socket that it is asked for beside: a client that finds the one need not do
     // without the other.
-    let shared = listen.shared_memory.iter().map(|unix| (open(unix), Transport::SharedMemory));
-    let unix = listen.unix.iter().map(|unix| (open(unix), Transport::Socket));
-    let all = tcp.chain(shared).chain(unix);
-    all.map(|(listener, transport)| Ok((listener?, transport))).collect()
+    if let Some(unix) = &listen.shared_memory {
+        match Listener::unix(&unix.path, unix.mode) {
+            Ok(listener) => listeners.push((listener, Transport::SharedMemory)),
+            Err(error) if error.is_in_use() && patient => return Err(error),
+            // In a directory like /tmp anybody can put a file there, which must not stop a daemon:
+            // all clients can do without.
+            Err(error) => tracing::warn!(%error, "no sessions over shared memory"),
+        }
+    }
+    if let Some(unix) = &listen.unix {
+        listeners.push((Listener::unix(&unix.path, unix.mode)?, Transport::Socket));
+    }
+    Ok(listeners)
 }
 
 /// As many as configured, or as descriptors allow.
@@ -329,7 +343,7 @@ impl Core {
         let bytes = memory.session_queue_bytes;
         let sizes = QueueSizes { submission_bytes: bytes, delivery_bytes: bytes };
         let shelves = Shelves::new(memory.shelf_bytes, memory.shelf_from_bytes);
-        let channels = Channels::new(sizes, shelves);
+        let channels = Channels::new(sizes, shelves, Budget::new(memory.shared_bytes_max));
         let thread = SessionThread {
             core: SessionCore::new(setup, pool(&self.config), channels),
             link,

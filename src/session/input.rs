@@ -8,7 +8,7 @@ use super::handshake;
 use super::slots::{Session, State};
 use super::{Action, Sessions, Submission};
 use crate::base::event::EndReason;
-use crate::base::limits::SPARE_INPUTS_MAX;
+use crate::base::limits::{INPUT_BYTES_MAX, SPARE_INPUT_BYTES_MAX, SPARE_INPUTS_MAX};
 use crate::base::{Counter, PrivateGroup, Request, SessionId, Store};
 use crate::wire::session::handshake::AUTH_CHOICE_BYTES;
 use crate::wire::session::{Reject, Version};
@@ -23,7 +23,8 @@ impl Spare {
     }
 
     pub(super) fn put(&mut self, mut input: Vec<u8>) {
-        if input.capacity() > 0 && self.0.len() < SPARE_INPUTS_MAX {
+        let fits = (1..=SPARE_INPUT_BYTES_MAX).contains(&input.capacity());
+        if fits && self.0.len() < SPARE_INPUTS_MAX {
             input.clear();
             self.0.push(input);
         }
@@ -67,6 +68,9 @@ impl<S: Store> Sessions<S> {
             session.input = self.spare.take();
         }
         session.input.extend_from_slice(bytes);
+        if session.input.len() > INPUT_BYTES_MAX {
+            self.pause(id);
+        }
     }
 
     /// Works on input that was kept, as far as possible, and receives again once nothing stands
@@ -86,7 +90,9 @@ impl<S: Store> Sessions<S> {
             Some(session) if !input.is_empty() => session.input = input,
             Some(_) | None => self.spare.put(input),
         }
-        let is_over = |session: &Session<_>| session.gone && !session.stuck && session.holds == 0;
+        let is_over = |session: &Session<_>| {
+            session.gone && !session.leaving && !session.stuck && session.holds == 0
+        };
         if self.slots.get(id).is_some_and(is_over) {
             return self.give_up(id, store);
         }
@@ -105,7 +111,8 @@ impl<S: Store> Sessions<S> {
 
     fn resume(&mut self, id: SessionId) {
         let Some(session) = self.slots.get_mut(id) else { return };
-        if session.paused && !session.stuck && session.holds == 0 {
+        let fits = session.input.len() <= INPUT_BYTES_MAX;
+        if session.paused && !session.stuck && session.holds == 0 && fits {
             session.paused = false;
             self.actions.push_back(Action::Resume(id));
         }

@@ -312,17 +312,46 @@ impl<S: Store> Sessions<S> {
         }
     }
 
+    /// Whether what a client says still counts.
+    pub fn is_heard(&self, id: SessionId) -> bool {
+        self.slots.get(id).is_some_and(|session| match session.state {
+            State::Rejected { .. } | State::Ending => false,
+            State::Greeting
+            | State::Naming { .. }
+            | State::Unnamed
+            | State::Choosing { .. }
+            | State::Open { .. } => true,
+        })
+    }
+
+    /// The client is gone and has left something behind, which will still be received, and behind
+    /// that [`Sessions::handle_ended`]. Until then nothing is kept for it.
+    pub fn handle_leaving(&mut self, id: SessionId) {
+        let Some(session) = self.slots.get_mut(id) else { return };
+        session.leaving = true;
+        if let State::Open { .. } = session.state {
+            self.forget_client(id);
+        }
+    }
+
+    /// Nobody reads any more.
+    fn forget_client(&mut self, id: SessionId) {
+        let Some(session) = self.slots.get_mut(id) else { return };
+        session.gone = true;
+        session.outbox.clear();
+        self.holds.extend(session.holding.drain(..).map(Hold::End));
+    }
+
     /// The client closed its side, or the connection broke. What it had sent before counts, even if
     /// it has to wait.
     pub fn handle_ended(&mut self, id: SessionId, store: &mut S) {
         let Some(session) = self.slots.get_mut(id) else { return };
+        session.leaving = false;
         let waits = session.holds > 0 || session.stuck || self.throttled;
         if !waits || session.input.is_empty() || !matches!(session.state, State::Open { .. }) {
             return self.give_up(id, store);
         }
-        session.gone = true;
-        session.outbox.clear();
-        self.holds.extend(session.holding.drain(..).map(Hold::End));
+        self.forget_client(id);
     }
 
     /// No more will come of a client: in the handshake it is told what was wrong up to here.
@@ -459,6 +488,11 @@ impl<S: Store> Sessions<S> {
             session.writable = true;
             self.writable.push_back(id);
         }
+    }
+
+    /// Connections that there are to write to, at most.
+    pub fn writable(&self) -> usize {
+        self.writable.len()
     }
 
     /// The next connection to write to. Its next transmit comes after [`Sessions::handle_sent`].

@@ -73,6 +73,8 @@ pub(crate) struct Session<B> {
     pub(crate) holding: Vec<SessionId>,
     /// Its client has gone; what came before is still to be worked on.
     pub(crate) gone: bool,
+    /// Its client has gone, and not all that came before has been received.
+    pub(crate) leaving: bool,
 }
 
 /// A write that began so many turns ago and is not done has met a full socket: the driver tells of
@@ -126,6 +128,7 @@ impl<B: Buffer> Slots<B> {
             holds: 0,
             holding: Vec::new(),
             gone: false,
+            leaving: false,
         });
         SessionId::new(self.core, at as u32, slot.generation)
     }

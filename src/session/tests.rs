@@ -1,7 +1,7 @@
 use super::slots::STALLED_TURNS;
 use super::*;
 use crate::base::buffer::{Heap, HeapBuffer};
-use crate::base::limits::GROUP_NAME_BYTES;
+use crate::base::limits::{GROUP_NAME_BYTES, INPUT_BYTES_MAX};
 use crate::base::{DaemonName, GroupName, Service};
 use crate::wire::session::frame::emit_hint;
 use crate::wire::session::handshake::{AUTH_CHOICE_BYTES, emit_auth_choice};
@@ -432,6 +432,41 @@ fn what_a_held_session_sent_before_it_went_still_counts() {
     assert!(matches!(core.request(), Some((_, Request::Multicast { .. }))));
     assert!(matches!(core.request(), Some((_, Request::Disconnect))));
     assert_eq!(core.ended(), Some(EndReason::Closed));
+}
+
+#[test]
+fn what_a_client_left_behind_counts_however_late_it_is_received() {
+    let mut core = Core::new(BOUNDS);
+    let (leaver, other) = (core.open("a"), core.open("b"));
+    core.sessions.handle_leaving(leaver);
+    core.receive(leaver, &agreed("a", b"one"));
+    assert_eq!(core.requests(), 1);
+    core.sessions.handle_hold(Hold::Begin(leaver), &mut Heap);
+    // It is no slow reader: nothing is kept for it.
+    let message = Heap.copy(&agreed("b", b"m")).unwrap();
+    for _ in 0..100 {
+        core.sessions.handle_turn();
+        core.sessions.handle_delivery(leaver, &message, Some(other));
+    }
+    core.sessions.handle_hold(Hold::End(leaver), &mut Heap);
+    assert_eq!((core.requests(), core.ended()), (0, None));
+    core.receive(leaver, &agreed("a", b"two"));
+    core.sessions.handle_ended(leaver, &mut Heap);
+    assert!(matches!(core.request(), Some((_, Request::Multicast { .. }))));
+    assert!(matches!(core.request(), Some((_, Request::Disconnect))));
+    assert_eq!(core.ended(), Some(EndReason::Closed));
+}
+
+#[test]
+fn a_client_that_talks_while_it_cannot_be_heard_is_paused() {
+    let mut core = Core::new(BOUNDS);
+    let id = core.accept();
+    core.receive(id, &hello("a"));
+    // Its name is not yet found.
+    core.receive(id, &[0; INPUT_BYTES_MAX]);
+    assert_eq!(core.actions(), []);
+    core.receive(id, &[0; 1]);
+    assert_eq!(core.actions(), [Action::Pause(id)]);
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! Memory to be shared with another process, and how it gets there: a sealed memfd as a message of
 //! a Unix socket.
 
+#![allow(unsafe_code)]
+
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::num::NonZero;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
@@ -23,7 +26,10 @@ const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlag
 
 /// Memory of a fixed length, zeroed.
 #[derive(Debug)]
-pub struct Memfd(OwnedFd);
+pub struct Memfd {
+    file: OwnedFd,
+    bytes: usize,
+}
 
 impl Memfd {
     /// Makes `bytes` of memory.
@@ -39,6 +45,15 @@ impl Memfd {
         Ok(memory)
     }
 
+    /// Maps all of it, to read and to write.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's: no memory, no right.
+    pub fn map(&self) -> io::Result<Region> {
+        Region::map(self, self.bytes)
+    }
+
     /// Makes `bytes` of memory that only this process can write, by the mapping that it gets.
     ///
     /// # Errors
@@ -46,7 +61,7 @@ impl Memfd {
     /// As [`Memfd::new`]; the kernel has no such seal (before Linux 5.1).
     pub fn new_to_lend(bytes: usize) -> io::Result<(Self, Region)> {
         let memory = Self::make("madrigal shelf", bytes)?;
-        let region = Region::map(&memory, bytes)?;
+        let region = memory.map()?;
         fcntl_add_seals(&memory, SEALS | SealFlags::FUTURE_WRITE)?;
         Ok((memory, region))
     }
@@ -55,7 +70,7 @@ impl Memfd {
         let memfd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&memfd, bytes as u64)?;
         fallocate(&memfd, FallocateFlags::empty(), 0, bytes as u64)?;
-        Ok(Self(memfd))
+        Ok(Self { file: memfd, bytes })
     }
 
     /// Takes memory that another process made.
@@ -80,31 +95,60 @@ impl Memfd {
         if len > bytes_max || !fcntl_get_seals(&memfd)?.contains(SealFlags::SHRINK) {
             return Err(io::Error::other("the shared memory is too long, or not sealed"));
         }
-        Ok((Self(memfd), len))
+        Ok((Self { file: memfd, bytes: len }, len))
     }
 }
 
 impl AsFd for Memfd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.file.as_fd()
     }
 }
 
 /// Who is at the other end of a Unix socket, as the kernel knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credentials {
-    /// The process that connected.
-    pub pid: u32,
+    /// The process that connected; `None`: it has no number in this process's namespace, as one of
+    /// another container.
+    pub pid: Option<NonZero<u32>>,
     /// Its user.
     pub uid: u32,
+}
+
+/// What the kernel tells of the other end, in its order: `struct ucred`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Told {
+    /// 0: none that this process could name. So `rustix`, whose number cannot be zero, is no help.
+    pid: u32,
+    uid: u32,
+    gid: u32,
+}
+
+const _: () = assert!(size_of::<Told>() == size_of::<libc::ucred>());
+
+impl From<Told> for Credentials {
+    fn from(told: Told) -> Self {
+        Self { pid: NonZero::new(told.pid), uid: told.uid }
+    }
+}
+
+/// Asks the kernel who is at the other end of a Unix socket.
+fn ask(socket: BorrowedFd<'_>) -> Option<Told> {
+    let mut told = Told::default();
+    let mut len = size_of::<Told>() as libc::socklen_t;
+    let (fd, into) = (socket.as_raw_fd(), (&raw mut told).cast());
+    // SAFETY: the kernel writes at most `len` bytes, all of which `told` has, and whatever they
+    // are, three numbers can be; the descriptor is open as long as it is borrowed.
+    let result =
+        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, into, &raw mut len) };
+    (result == 0 && len as usize == size_of::<Told>()).then_some(told)
 }
 
 impl Stream {
     /// Who connected; `None` where the kernel does not say.
     pub fn credentials(&self) -> Option<Credentials> {
-        let credentials = rustix::net::sockopt::socket_peercred(self).ok()?;
-        let pid = u32::try_from(credentials.pid.as_raw_nonzero().get()).ok()?;
-        Some(Credentials { pid, uid: credentials.uid.as_raw() })
+        ask(self.as_fd()).map(Credentials::from)
     }
 
     /// Sends `bytes` and the right to use `memory` as one, without waiting.
@@ -178,12 +222,11 @@ mod tests {
     fn lent_memory_cannot_be_written_by_those_who_get_it() {
         let (memory, _region) = Memfd::new_to_lend(8192).unwrap();
         assert_eq!(rustix::io::pwrite(&memory, b"mine", 0), Err(Errno::PERM));
-        assert!(Region::map(&memory, 8192).is_err());
+        assert!(memory.map().is_err());
         assert!(Region::map_to_read(&memory, 8192).is_ok());
-        let Memfd(memfd) = memory;
-        let (memory, len) = Memfd::adopt_up_to(memfd, 8192).unwrap();
+        let (memory, len) = Memfd::adopt_up_to(memory.file, 8192).unwrap();
         assert_eq!(len, 8192);
-        assert!(Memfd::adopt_up_to(memory.0, 8191).is_err());
+        assert!(Memfd::adopt_up_to(memory.file, 8191).is_err());
     }
 
     #[test]
@@ -207,15 +250,27 @@ mod tests {
         let unsealed = memfd_create("test", flags).unwrap();
         ftruncate(&unsealed, 4096).unwrap();
         assert!(Memfd::adopt(unsealed, 4096).is_err());
-        let Memfd(short) = Memfd::new(4096).unwrap();
-        assert!(Memfd::adopt(short, 8192).is_err());
+        let short = Memfd::new(4096).unwrap();
+        assert!(Memfd::adopt(short.file, 8192).is_err());
+    }
+
+    #[test]
+    fn who_has_no_number_here_still_has_a_user() {
+        let credentials = Credentials::from(Told { pid: 0, uid: 7, gid: 8 });
+        assert_eq!(credentials, Credentials { pid: None, uid: 7 });
+    }
+
+    #[test]
+    fn who_is_no_unix_socket_is_nobody() {
+        let (memory, _region) = Memfd::new_to_lend(4096).unwrap();
+        assert!(ask(memory.as_fd()).is_none());
     }
 
     #[test]
     fn kernel_tells_who_is_at_the_other_end() {
         let (near, _far) = Stream::pair().unwrap();
         let credentials = near.credentials().unwrap();
-        assert_eq!(credentials.pid, std::process::id());
+        assert_eq!(credentials.pid, NonZero::new(std::process::id()));
         assert_eq!(credentials.uid, rustix::process::getuid().as_raw());
     }
 }

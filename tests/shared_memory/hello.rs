@@ -1,10 +1,15 @@
 //! What may come before a session.
 
+use std::fs;
 use std::io::{Read, Write};
+use std::sync::Arc;
 
-use madrigal::client::Transport;
+use madrigal::base::limits::ATTACHES_PER_TURN;
+use madrigal::client::{Options, Session, Transport};
 use madrigal::wire::session::attach::ATTACH_VERSION;
 use madrigal::wire::session::{AttachHello, AttachStatus};
+use rustix::process::Signal;
+use tempfile::TempDir;
 
 use crate::support::{Setup, drivers};
 use crate::{Bystander, answer, await_holdings, door, holdings};
@@ -81,5 +86,48 @@ fn quota_holds_for_shared_memory_too() {
         let _only = Bystander::new(&daemon, Transport::SharedMemory);
         let socket = door(&daemon);
         assert_eq!(answer(&socket).0.status, AttachStatus::Quota);
+    }
+}
+
+#[test]
+fn whoever_puts_a_file_in_the_way_stops_no_daemon() {
+    for &driver in drivers() {
+        let directory = Arc::new(TempDir::new().unwrap());
+        let in_the_way = directory.path().join("0.shm");
+        fs::write(&in_the_way, "mine").unwrap();
+        let daemon = Setup::new(driver).try_start_in(directory.clone()).unwrap();
+        daemon.wait_for_log("no sessions over shared memory");
+        let address = format!("unix:{}", daemon.socket().display());
+        let session = Session::connect(&address, &Options::new()).unwrap();
+        assert!(session.why_socket().is_some());
+        drop(session);
+        daemon.stop();
+        assert_eq!(fs::read_to_string(in_the_way).unwrap(), "mine");
+    }
+}
+
+#[test]
+fn those_who_come_at_once_are_attached_in_turn() {
+    const COMERS: u64 = 40;
+    for &driver in drivers() {
+        let daemon = Setup::new(driver).start();
+        let mut bystander = Bystander::new(&daemon, Transport::SharedMemory);
+        bystander.check();
+        let before = daemon.counter("turns_busy");
+        daemon.signal(Signal::STOP);
+        let sockets: Vec<_> = (0..COMERS)
+            .map(|_| {
+                let mut socket = door(&daemon);
+                socket.write_all(&hello(ATTACH_VERSION, 1)).unwrap();
+                socket
+            })
+            .collect();
+        daemon.signal(Signal::CONT);
+        for socket in &sockets {
+            assert_eq!(answer(socket).0.status, AttachStatus::Attached);
+        }
+        let turns = daemon.counter("turns_busy") - before;
+        // The last one is counted when it is over.
+        assert!(turns + 1 >= COMERS / ATTACHES_PER_TURN as u64, "{turns} turns");
     }
 }

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod ends;
 mod hello;
 mod hostile;
 mod killed;
@@ -14,8 +15,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use madrigal::client::{Event, Options, Service, Session, Transport};
+use madrigal::mem::QueueSizes;
 use madrigal::mem::stream::{StreamReader, StreamWriter, session_ends};
-use madrigal::mem::{QueueSizes, Region};
 use madrigal::sys::memfd::{Memfd, receive_with_descriptor};
 use madrigal::wire::session::attach::{ATTACH_ANSWER_BYTES, ATTACH_VERSION};
 use madrigal::wire::session::handshake::{HELLO_BYTES_MAX, emit_auth_choice};
@@ -59,8 +60,13 @@ struct Raw {
 impl Raw {
     /// Attached, with queues as small as they can be; no session yet.
     fn attach(daemon: &Daemon) -> Self {
+        Self::attach_with(daemon, 1)
+    }
+
+    /// Attached, with a submission queue of so many bytes.
+    fn attach_with(daemon: &Daemon, submission_bytes: u32) -> Self {
         let mut socket = door(daemon);
-        let hello = AttachHello { version: ATTACH_VERSION, submission_bytes: 1, delivery_bytes: 1 };
+        let hello = AttachHello { version: ATTACH_VERSION, submission_bytes, delivery_bytes: 1 };
         socket.write_all(&hello.emit()).unwrap();
         let (answer, memory) = answer(&socket);
         assert_eq!(answer.status, AttachStatus::Attached);
@@ -70,14 +76,18 @@ impl Raw {
         };
         let memory = memory.expect("the memory comes with the answer");
         let ours = Memfd::adopt(memory.try_clone().unwrap(), sizes.region_bytes()).unwrap();
-        let (writer, reader) =
-            session_ends(Region::map(&ours, sizes.region_bytes()).unwrap(), sizes);
+        let (writer, reader) = session_ends(ours.map().unwrap(), sizes);
         Self { socket, memory, sizes, writer, reader }
     }
 
     /// A session that is a member of `g`.
     fn member(daemon: &Daemon, name: &str) -> Self {
-        let mut raw = Self::attach(daemon);
+        Self::member_with(daemon, name, 1)
+    }
+
+    /// The same with a submission queue of so many bytes.
+    fn member_with(daemon: &Daemon, name: &str, submission_bytes: u32) -> Self {
+        let mut raw = Self::attach_with(daemon, submission_bytes);
         let mut hello = [0; HELLO_BYTES_MAX];
         let len = Hello::new(name.as_bytes(), true, false).emit(&mut hello);
         raw.say(&hello[..len]);

@@ -2,6 +2,7 @@
 
 use madrigal::base::limits::DESCRIPTORS_RESERVED;
 use madrigal::config::{Config, DriverChoice, Idle};
+use madrigal::mem::QueueSizes;
 
 use super::Finding;
 use crate::doctor::facts::{Facts, Uring};
@@ -116,23 +117,57 @@ pub(super) fn mappings(facts: &Facts, config: &Config) -> Finding {
 }
 
 pub(super) fn memory(facts: &Facts, config: &Config) -> Finding {
-    let pools = (config.memory.pool_bytes_max as u64).saturating_mul(config.cores.count as u64);
+    let cores = config.cores.count as u64;
+    let pools = (config.memory.pool_bytes_max as u64).saturating_mul(cores);
+    let shared = shared_bytes(config);
     let mib = |bytes: u64| bytes >> 20;
-    match facts.memory.bytes {
-        None => Finding::unknown("how much memory it has"),
-        Some(bytes) if bytes < pools => Finding::warning(format!(
+    let Some(bytes) = facts.memory.bytes else {
+        return Finding::unknown("how much memory it has");
+    };
+    if bytes < pools {
+        return Finding::warning(format!(
             "{} MiB, less than the {} MiB that messages may take",
             mib(bytes),
             mib(pools)
         ))
         .mend(format!(
             "memory.pool_bytes_max = {} in the configuration, or more memory",
-            bytes / 2 / config.cores.count as u64
-        )),
-        Some(bytes) => {
-            Finding::fine(format!("{} MiB, messages may take {}", mib(bytes), mib(pools)))
-        }
+            bytes / 2 / cores
+        ));
     }
+    let found = format!(
+        "{} MiB, messages may take {}, queues and shelves {}",
+        mib(bytes),
+        mib(pools),
+        mib(shared)
+    );
+    // A bound that few ever come near: no reason to worry where all of it would be too much.
+    match bytes - pools {
+        left if left < shared => Finding::note(found).mend(format!(
+            "memory.shared_bytes_max = {}: clients beyond it use the Unix socket",
+            left / cores
+        )),
+        _ => Finding::fine(found),
+    }
+}
+
+/// What sessions over shared memory may take: the queues of as many as there may be, and shelves of
+/// one user, up to the bound.
+fn shared_bytes(config: &Config) -> u64 {
+    if config.listen.shared_memory.is_none() {
+        return 0;
+    }
+    let memory = &config.memory;
+    // Where there are several, the first has no sessions.
+    let cores = config.cores.count.saturating_sub(1).max(1) as u64;
+    let queues = QueueSizes {
+        submission_bytes: memory.session_queue_bytes,
+        delivery_bytes: memory.session_queue_bytes,
+    };
+    let sessions = (config.sessions.max as u64).saturating_mul(queues.region_bytes() as u64);
+    let shelves = 2 * memory.shelf_bytes as u64 * cores;
+    let bound = (memory.shared_bytes_max as u64).saturating_mul(cores);
+    sessions.saturating_add(shelves).min(bound)
 }
 
 pub(super) fn huge_pages(facts: &Facts, config: &Config) -> Finding {
@@ -290,9 +325,28 @@ mod tests {
     fn memory_must_hold_the_pools() {
         let of =
             |bytes| Facts { memory: Memory { bytes, ..Memory::default() }, ..Facts::default() };
-        assert_eq!(memory(&of(Some(512 << 20)), &config("")).verdict, Fine);
+        assert_eq!(memory(&of(Some(4 << 30)), &config("")).verdict, Fine);
         assert_eq!(memory(&of(Some(512 << 20)), &config("cores.count = 3")).verdict, Warning);
         assert_eq!(memory(&of(None), &config("")).verdict, Note);
+    }
+
+    #[test]
+    fn memory_is_better_enough_for_queues_and_shelves_too() {
+        let small = Facts {
+            memory: Memory { bytes: Some(512 << 20), ..Memory::default() },
+            ..Facts::default()
+        };
+        let finding = memory(&small, &config(""));
+        assert_eq!(finding.found, "512 MiB, messages may take 256, queues and shelves 2048");
+        let mend = "memory.shared_bytes_max = 268435456: clients beyond it use the Unix socket";
+        assert_eq!(told(&finding), (Note, mend));
+        let few = config("sessions.max = 100");
+        assert_eq!(
+            memory(&small, &few).found,
+            "512 MiB, messages may take 256, queues and shelves 58"
+        );
+        assert_eq!(memory(&small, &few).verdict, Fine);
+        assert_eq!(memory(&small, &config("listen.shared_memory = false")).verdict, Fine);
     }
 
     #[test]
