@@ -68,6 +68,8 @@ pub enum Counter {
     PacketsDropped,
     /// Packets that the kernel did not take.
     PacketsUnsent,
+    /// Packets sent by a system call each, as the kernel took no train of them.
+    PacketsSingly,
     /// Datagrams dropped: damaged, of another cluster, or of another version.
     PacketsForeign,
     /// TCP connections for other daemons that were closed: from none, too many, or not silent.
@@ -138,6 +140,7 @@ impl Counter {
         Self::PacketsRelayed,
         Self::PacketsDropped,
         Self::PacketsUnsent,
+        Self::PacketsSingly,
         Self::PacketsForeign,
         Self::LifelinesRefused,
         Self::IdentitiesSent,

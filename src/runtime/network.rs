@@ -186,6 +186,8 @@ impl Network {
             lifeline.report_to(driver.bell());
         }
         if let Some(group) = group {
+    /// Why trains of packets were refused, as far as that was told.
+    told: Vec<Option<i32>>,
             // It is the driver's, and is closed with it.
             let _: DatagramKey = driver.attach_datagrams(group);
         }
@@ -241,6 +243,7 @@ impl Network {
         (rank != self.me).then(|| self.daemons.get(rank.index() - before))?
     }
 
+            told: Vec::new(),
     /// A daemon whose process has ended.
     pub(super) fn poll_ended(&mut self) -> Option<DaemonId> {
         let lifeline = self.lifeline.as_ref()?;
@@ -370,9 +373,13 @@ impl Network {
             *slice = IoSlice::new(packet);
         }
         let slices = &slices[..self.train.len()];
-        let mut send = |socket, to| {
-            if let Err(error) = driver.send_datagrams(socket, to, slices) {
-                lost(&error, &mut self.tally, slices.len());
+        let (tally, told) = (&mut self.tally, &mut self.told);
+        let mut send = |socket, to| match driver.send_datagrams(socket, to, slices) {
+            Ok(sent) if slices.len() > 1 && sent.calls > 1 => {
+                tally.add(Counter::PacketsSingly, slices.len() as u64);
+                if let Some(error) = sent.refused {
+                    tell_no_trains(told, &error, to, slices[0].len());
+                }
             }
         };
         match route {
@@ -409,3 +416,23 @@ fn fits(train: &[Slice], next: &Slice) -> bool {
         && train.len() < TRAIN_PACKETS_MAX
         && bytes <= TRAIN_BYTES_MAX
 }
+            Ok(_) => {}
+            Err(error) => lost(&error, tally, slices.len()),
+/// Trains have ended, which nobody would notice but for the speed: once for each cause.
+#[cold]
+fn tell_no_trains(told: &mut Vec<Option<i32>>, error: &io::Error, to: &Destination, bytes: usize) {
+    let cause = error.raw_os_error();
+    if told.contains(&cause) {
+        return;
+    }
+    told.push(cause);
+    tracing::warn!(
+        %error,
+        to = to.address().map(tracing::field::display),
+        bytes,
+        "the kernel takes no trains of packets: each packet costs a system call, up to 18 times \
+         the processor time; if the MTU of the interface is less than packets need, lower \
+         cluster.datagram_bytes on all hosts"
+    );
+}
+
