@@ -215,6 +215,8 @@ impl Network {
         let known = |place: &Place| Known {
             id: place.id,
             place: [place.data, place.token],
+    /// So many packets found no room in a socket.
+    Dropped(u32),
             data: place.data.into(),
             token: place.token.into(),
         };
@@ -271,7 +273,10 @@ impl Network {
     ) {
         match event {
             DatagramEvent::Received { bytes, segment, dropped, from } => {
-                self.tally.add(Counter::PacketsDropped, u64::from(dropped));
+                if dropped > 0 {
+                    self.tally.add(Counter::PacketsDropped, u64::from(dropped));
+                    take(Arrival::Dropped(dropped), pool);
+                }
                 if from == Some(self.own) {
                     // Multicast came back.
                     return;

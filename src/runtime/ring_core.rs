@@ -130,6 +130,7 @@ impl RingCore {
                     None => tally.count(Counter::PoolExhausted),
                 }
             }
+            Arrival::Dropped(packets) => protocol.handle_dropped(packets),
             Arrival::Refusal(daemon) => protocol.handle_unreachable(now, daemon, pool),
         });
     }
