@@ -160,8 +160,9 @@ pub const REST_MICROS_MAX: u32 = 60_000_000;
 /// Largest datagram between daemons: what IPv4 lets through.
 pub const PEER_DATAGRAM_BYTES_MAX: usize = 65_507;
 
-/// Smallest datagram that daemons may be configured for: holds every packet but those of data.
-pub const PEER_DATAGRAM_BYTES_MIN: usize = 1_400;
+/// Smallest datagram that daemons may be configured for: what the smallest packet of IPv6 lets
+/// through. Holds every packet but those of data and identities.
+pub const PEER_DATAGRAM_BYTES_MIN: usize = 1_280 - 48;
 
 /// Runs of missing packets that one request names; the next request names the rest.
 pub const REPAIR_RANGES_MAX: usize = 32;

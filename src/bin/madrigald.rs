@@ -101,6 +101,7 @@ fn main() -> ExitCode {
     };
     if arguments.check {
         config.notes.iter().for_each(|note| eprintln!("{}", note.brief()));
+        config.warnings().iter().for_each(|warning| eprintln!("{warning}"));
         print!("{config}");
         return ExitCode::SUCCESS;
     }
@@ -251,6 +252,7 @@ fn announce(config: &Config) {
         tracing::info!("configuration: {}", section.trim_end().replace('\n', "  "));
     }
     config.notes.iter().for_each(|note| tracing::warn!("{}", note.brief()));
+    config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
 }
 
 /// All counters on one line.
