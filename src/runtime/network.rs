@@ -102,9 +102,8 @@ impl Sockets {
         let token = DatagramSocket::unicast(plan.me.token, plan.hops)?;
         let join = |group| DatagramSocket::multicast(group, local);
         let group = plan.group.map(join).transpose()?;
-        for socket in group.iter().chain([&data, &token]) {
-            reserve(socket, plan.receive_bytes);
-        }
+        let named = [("data", Some(&data)), ("token", Some(&token)), ("multicast", group.as_ref())];
+        reserve(named, plan.receive_bytes);
         let lifeline = Lifeline::open(plan.me.token, plan.known());
         let lifeline = lifeline.map_err(|error| {
             tracing::warn!(
@@ -117,16 +116,26 @@ impl Sockets {
 }
 
 /// Makes room for packets, and says what to do where there is too little.
-fn reserve(socket: &DatagramSocket, wanted: usize) {
-    match socket.reserve(wanted) {
-        Ok(room) if room >= wanted => {}
-        Ok(room) => tracing::warn!(
+fn reserve(sockets: [(&str, Option<&DatagramSocket>); 3], wanted: usize) {
+    let (mut scarce, mut least) = (Vec::new(), wanted);
+    for (name, socket) in sockets {
+        match socket.map(|socket| socket.reserve(wanted)) {
+            Some(Ok(room)) if room < wanted => {
+                scarce.push(name);
+                least = least.min(room);
+            }
+            Some(Ok(_)) | None => {}
+            Some(Err(error)) => tracing::warn!(%error, name, "cannot make room for packets"),
+        }
+    }
+    if !scarce.is_empty() {
+        tracing::warn!(
             wanted,
-            room,
-            "the kernel gives a socket less room than configured, so packets may be lost: \
-             sysctl -w net.core.rmem_max={wanted}"
-        ),
-        Err(error) => tracing::warn!(%error, "cannot make room for packets"),
+            room = least,
+            sockets = scarce.join(", "),
+            "the kernel gives sockets for other daemons less room than configured, so packets may \
+             be lost: sysctl -w net.core.rmem_max={wanted}"
+        );
     }
 }
 
