@@ -225,6 +225,22 @@ pub enum Event {
         /// What its configuration has that this one's has not, and the other way round.
         differences: Vec<String>,
     },
+    /// Nothing has come from a daemon since this one started.
+    DaemonUnheard {
+        /// Which.
+        daemon: DaemonId,
+        /// Where it should be.
+        address: SocketAddr,
+    },
+    /// What a daemon sends to this one alone comes, what it sends to their group does not.
+    MulticastUnheard {
+        /// Which.
+        daemon: DaemonId,
+        /// Where it is.
+        address: SocketAddr,
+        /// The group.
+        group: SocketAddr,
+    },
     /// A client passed the handshake.
     SessionStarted {
         /// Its address.

@@ -154,6 +154,15 @@ pub const SEGMENTS_MAX: usize = 20;
 /// At 1,400 bytes it is 11 MB, several turns of a 10 Gbit/s link; a map of it fits a datagram.
 pub const RING_WINDOW_PACKETS: usize = 8 * 1024;
 
+/// Time after which a daemon that is not in the ring is asked who it is, by unicast.
+pub const ASK_AFTER: Duration = Duration::from_secs(1);
+
+/// Time between two such questions.
+pub const ASK_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Time for which a daemon must not have been heard, or not its multicast, before the log says so.
+pub const UNHEARD_GRACE: Duration = Duration::from_secs(5);
+
 /// A token rests for so many microseconds at most: a minute.
 pub const REST_MICROS_MAX: u32 = 60_000_000;
 

@@ -78,7 +78,7 @@ pub struct Teller {
 }
 
 /// Kinds of [`Event`], which are limited each for itself.
-const KINDS: usize = 5;
+const KINDS: usize = 6;
 
 impl Teller {
     /// Tells of these daemons by name, of others by number.
@@ -99,6 +99,7 @@ impl Teller {
             Event::SessionStarted { .. } => (1, "session started"),
             Event::SessionEnded { .. } => (2, "session ended"),
             Event::ClusterDiffers { .. } => (4, "another configuration"),
+            Event::DaemonUnheard { .. } | Event::MulticastUnheard { .. } => (5, "daemon not heard"),
         };
         let (may_write, unwritten) = self.limits[kind].take(now);
         if unwritten > 0 {
@@ -144,6 +145,25 @@ impl Teller {
             Event::ClusterDiffers { daemon, address, differences } => {
                 write_differences(*daemon, *address, differences);
             }
+            Event::DaemonUnheard { daemon, address } => {
+                let daemon = self.name(*daemon);
+                tracing::warn!(
+                    daemon,
+                    %address,
+                    "a daemon is not heard yet: is it started? does a firewall drop UDP? does its \
+                     file have another port?"
+                );
+            }
+            Event::MulticastUnheard { daemon, address, group } => {
+                let daemon = self.name(*daemon);
+                tracing::warn!(
+                    daemon,
+                    %address,
+                    %group,
+                    "a daemon is heard, but not its multicast: does a switch or firewall drop it, \
+                     or is there no IGMP querier? cluster.multicast = \"none\" does without"
+                );
+            }
             Event::SessionStarted { .. } | Event::SessionEnded { .. } => write_session(event),
         }
     }
@@ -167,7 +187,9 @@ fn write_session(event: &Event) {
     match event {
         Event::ConfigurationInstalled { .. }
         | Event::GatherStarted { .. }
-        | Event::ClusterDiffers { .. } => {}
+        | Event::ClusterDiffers { .. }
+        | Event::DaemonUnheard { .. }
+        | Event::MulticastUnheard { .. } => {}
         Event::SessionStarted { session } => tracing::info!(%session, "session started"),
         Event::SessionEnded { session, reason } => match reason {
             EndReason::Disconnected => {
@@ -277,6 +299,15 @@ mod tests {
                 address: "10.0.0.8:4803".parse().unwrap(),
                 differences: (1..=10).map(|n| format!("segment {n}: x here, y there")).collect(),
             },
+            Event::DaemonUnheard {
+                daemon: DaemonId::new(9),
+                address: "10.0.0.9:4803".parse().unwrap(),
+            },
+            Event::MulticastUnheard {
+                daemon: DaemonId::new(9),
+                address: "10.0.0.9:4803".parse().unwrap(),
+                group: "239.77.68.71:4803".parse().unwrap(),
+            },
             Event::SessionStarted { session: alice() },
             ended(EndReason::Disconnected),
             ended(EndReason::Closed),
@@ -301,6 +332,11 @@ mod tests {
                  segment 4: x here, y there; segment 5: x here, y there; \
                  segment 6: x here, y there; segment 7: x here, y there; \
                  segment 8: x here, y there; and 2 more\"",
+                "<4>a daemon is not heard yet: is it started? does a firewall drop UDP? does its \
+                 file have another port? daemon=\"d9\" address=10.0.0.9:4803",
+                "<4>a daemon is heard, but not its multicast: does a switch or firewall drop it, \
+                 or is there no IGMP querier? cluster.multicast = \"none\" does without \
+                 daemon=\"d9\" address=10.0.0.9:4803 group=239.77.68.71:4803",
                 "<6>session started session=#alice#localhost",
                 "<6>session ended session=#alice#localhost reason=\"disconnected\"",
                 "<6>session ended session=#alice#localhost reason=\"closed\"",

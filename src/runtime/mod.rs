@@ -24,6 +24,7 @@ mod shared;
 mod shelves;
 mod start;
 mod strangers;
+mod unheard;
 
 use std::io;
 use std::net::SocketAddr;
