@@ -9,9 +9,8 @@ use super::{Config, ConfigError};
 
 pub(super) const ACCESS_FILE: &str = "unix\nlocal\n";
 
-/// The host with address 10.0.0.2, on Ethernet with jumbo frames, and files in `etc`. Beside it lie
-/// 10.0.0.20, in a tunnel, and 2001:db8::20 and 10.0.0.21, with as small packets as IPv6 allows, and
-/// smaller ones.
+/// The host with address 10.0.0.2, on Ethernet with jumbo frames, and files in `etc`. It knows the
+/// MTU of others: 10.0.0.20 in a tunnel, 2001:db8::20 with the least of IPv6, and 10.0.0.21.
 pub(super) struct TestHost;
 
 impl Host for TestHost {

@@ -210,7 +210,7 @@ mod tests {
         ranks.iter().map(|&rank| Rank::new(rank).unwrap()).collect()
     }
 
-    /// Lets the seconds pass, each of which begins with `each`; returns whom was asked, and told of.
+    /// Lets the seconds pass, each of which begins with `each`; returns who was asked, and events.
     fn pass(
         unheard: &mut Unheard,
         seconds: std::ops::Range<u64>,
