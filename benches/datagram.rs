@@ -153,7 +153,7 @@ fn flood(choice: Choice, trains: usize, sending: Sending) -> Taken {
     let start = Instant::now();
     for sent in 0..trains {
         match sending {
-            Sending::Trains => assert_eq!(ours.send(&to, &train).unwrap(), 1),
+            Sending::Trains => assert_eq!(ours.send(&to, &train).unwrap().calls, 1),
             Sending::Singly => {
                 for packet in &train {
                     ours.send(&to, std::slice::from_ref(packet)).unwrap();

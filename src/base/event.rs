@@ -71,6 +71,8 @@ pub enum Counter {
     PacketsDropped,
     /// Packets that the kernel did not take.
     PacketsUnsent,
+    /// Packets sent by a system call each, as the kernel took no train of them.
+    PacketsSingly,
     /// Datagrams dropped: damaged, of another cluster, or of another version.
     PacketsForeign,
     /// TCP connections for other daemons that were closed: from none, too many, or not silent.
@@ -144,6 +146,7 @@ impl Counter {
         Self::PacketsRelayed,
         Self::PacketsDropped,
         Self::PacketsUnsent,
+        Self::PacketsSingly,
         Self::PacketsForeign,
         Self::LifelinesRefused,
         Self::IdentitiesSent,
@@ -241,6 +244,22 @@ pub enum Event {
     RefusalsDisproved {
         /// Which one.
         daemon: DaemonId,
+    },
+    /// Nothing has come from a daemon since this one started.
+    DaemonUnheard {
+        /// Which.
+        daemon: DaemonId,
+        /// Where it should be.
+        address: SocketAddr,
+    },
+    /// What a daemon sends to this one alone comes, what it sends to their group does not.
+    MulticastUnheard {
+        /// Which.
+        daemon: DaemonId,
+        /// Where it is.
+        address: SocketAddr,
+        /// The group.
+        group: SocketAddr,
     },
     /// A client passed the handshake.
     SessionStarted {

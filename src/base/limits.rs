@@ -188,14 +188,24 @@ pub const SEGMENTS_MAX: usize = 20;
 /// At 1,400 bytes it is 11 MB, several turns of a 10 Gbit/s link; a map of it fits a datagram.
 pub const RING_WINDOW_PACKETS: usize = 8 * 1024;
 
+/// Time after which a daemon that is not in the ring is asked who it is, by unicast.
+pub const ASK_AFTER: Duration = Duration::from_secs(1);
+
+/// Time between two such questions.
+pub const ASK_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Time for which a daemon must not have been heard, or not its multicast, before the log says so.
+pub const UNHEARD_GRACE: Duration = Duration::from_secs(5);
+
 /// A token rests for so many microseconds at most: a minute.
 pub const REST_MICROS_MAX: u32 = 60_000_000;
 
 /// Largest datagram between daemons: what IPv4 lets through.
 pub const PEER_DATAGRAM_BYTES_MAX: usize = 65_507;
 
-/// Smallest datagram that daemons may be configured for: holds every packet but those of data.
-pub const PEER_DATAGRAM_BYTES_MIN: usize = 1_400;
+/// Smallest datagram that daemons may be configured for: what the smallest packet of IPv6 lets
+/// through. Holds every packet but those of data and identities.
+pub const PEER_DATAGRAM_BYTES_MIN: usize = 1_280 - 48;
 
 /// Runs of missing packets that one request names; the next request names the rest.
 pub const REPAIR_RANGES_MAX: usize = 32;

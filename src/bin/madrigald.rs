@@ -103,6 +103,7 @@ fn main() -> ExitCode {
     };
     if arguments.check {
         config.notes.iter().for_each(|note| tell(note.brief()));
+        config.warnings().iter().for_each(|warning| tell(warning));
         return print(&config);
     }
     log::install(level(config.log.level), config.log.format == LogFormat::Journal);
@@ -268,6 +269,7 @@ fn announce(config: &Config) {
         tracing::info!("configuration: {}", section.trim_end().replace('\n', "  "));
     }
     config.notes.iter().for_each(|note| tracing::warn!("{}", note.brief()));
+    config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
 }
 
 /// All counters on one line.

@@ -72,14 +72,18 @@ impl Host for ThisHost {
         Ok(bytes)
     }
 
-    /// Asks for what is needed of it: that a socket may be bound to it.
+    /// Asks for what is needed of it: that a socket may be bound to it, and that what is sent there
+    /// does not leave the host. With `ip_nonlocal_bind` a socket may be bound to any address.
     fn has(&self, address: IpAddr) -> bool {
-        match address {
-            IpAddr::V6(ip) if is_of_one_link(address) => self
-                .interface(address)
-                .is_some_and(|it| UdpSocket::bind(SocketAddrV6::new(ip, 0, 0, it)).is_ok()),
+        let is_free = match address {
+            IpAddr::V6(ip) if is_of_one_link(address) => {
+                return self
+                    .interface(address)
+                    .is_some_and(|it| UdpSocket::bind(SocketAddrV6::new(ip, 0, 0, it)).is_ok());
+            }
             address => UdpSocket::bind((address, 0)).is_ok(),
-        }
+        };
+        is_free && is_own(address)
     }
 
     fn interface(&self, address: IpAddr) -> Option<u32> {
@@ -98,6 +102,20 @@ impl Host for ThisHost {
         let Ok(found) = (name, 0).to_socket_addrs() else { return Vec::new() };
         found.map(|address| address.ip()).collect()
     }
+}
+
+/// Whether the kernel sends to the address from itself, as it does for those of the host and for no
+/// others. Of loopback there are more than it sends from. Nothing is sent.
+fn is_own(address: IpAddr) -> bool {
+    let any: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let from = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((address, 9))?;
+        socket.local_addr()
+    });
+    from.is_ok_and(|from| from.ip() == address || address.is_loopback() && from.ip().is_loopback())
 }
 
 /// A host that has nothing, for a text that is judged by itself.
@@ -156,6 +174,8 @@ mod tests {
     fn loopback_is_here_and_has_large_frames() {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         assert!(ThisHost.has(loopback));
+        assert!(ThisHost.has("127.3.2.1".parse().unwrap()));
+        assert!(is_own(Ipv6Addr::LOCALHOST.into()));
         assert!(ThisHost.mtu(loopback).unwrap() >= 1_500);
         assert!(ThisHost.resolve("127.0.0.1").contains(&loopback));
     }
@@ -164,6 +184,8 @@ mod tests {
     fn addresses_of_nobody_are_not_here() {
         let elsewhere: IpAddr = "192.0.2.1".parse().unwrap();
         assert!(!ThisHost.has(elsewhere));
+        assert!(!is_own(elsewhere), "whatever may be bound");
+        assert!(!is_own("2001:db8::1".parse().unwrap()));
         assert_eq!(ThisHost.mtu(elsewhere), None);
         assert_eq!(ThisHost.mtu("2001:db8::1".parse().unwrap()), None);
         assert!(!ThisHost.has("fe80::4d:5".parse().unwrap()));

@@ -247,10 +247,32 @@ pub(super) fn ethernet_bytes(cluster: &Cluster) -> usize {
 
 /// Bytes of a datagram in an IP packet of `mtu` bytes.
 fn payload(mtu: usize, cluster: &Cluster) -> usize {
-    let is_ipv6 = cluster.daemons.first().is_some_and(|daemon| daemon.address.is_ipv6());
-    let headers = if is_ipv6 { HEADERS_IPV6 } else { HEADERS_IPV4 };
     // Smaller frames than the core can do with: IP takes the packets apart.
-    mtu.saturating_sub(headers).clamp(PEER_DATAGRAM_BYTES_MIN, PEER_DATAGRAM_BYTES_MAX)
+    mtu.saturating_sub(headers(cluster)).clamp(PEER_DATAGRAM_BYTES_MIN, PEER_DATAGRAM_BYTES_MAX)
+}
+
+fn headers(cluster: &Cluster) -> usize {
+    let is_ipv6 = cluster.daemons.first().is_some_and(|daemon| daemon.address.is_ipv6());
+    if is_ipv6 { HEADERS_IPV6 } else { HEADERS_IPV4 }
+}
+
+/// What to do where packets of daemon `me` do not fit its interface.
+pub(super) fn too_long(cluster: &Cluster, me: DaemonName, host: &dyn Host) -> Option<String> {
+    let (own, bytes) = (cluster.daemon(me)?, cluster.datagram_bytes);
+    let (mtu, packet) = (host.mtu(own.address)?, bytes + headers(cluster));
+    let others = cluster.daemons.len() - 1;
+    (others > 0 && packet > mtu).then(|| {
+        let fits = payload(mtu, cluster);
+        let advice = match mtu < fits + headers(cluster) {
+            true => format!("give it an MTU of {packet}"),
+            false => format!("set cluster.datagram_bytes = {fits} on all hosts"),
+        };
+        format!(
+            "packets of {packet} bytes do not fit the interface of {}, whose MTU is {mtu}: each is \
+             taken apart, which costs several times the processor time; {advice}",
+            own.address
+        )
+    })
 }
 
 fn ring(mut section: Section<'_, '_>) -> Ring {

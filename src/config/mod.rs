@@ -402,6 +402,11 @@ impl Config {
 }
 
 impl Config {
+    /// What of this host does not go with the configuration, though it works.
+    pub fn warnings(&self) -> Vec<String> {
+        members::too_long(&self.cluster, self.daemon, &ThisHost).into_iter().collect()
+    }
+
     /// Reads a `spread.conf`, whatever it is called, and writes a `madrigal.toml` that comes to the
     /// same on every host of the cluster, with comments on what has no counterpart.
     ///

@@ -9,7 +9,9 @@ use super::{Config, ConfigError};
 
 pub(super) const ACCESS_FILE: &str = "unix\nlocal\n";
 
-/// The host with addresses 10.0.0.2, fe80::2 and loopback, jumbo frames, and files in `etc`.
+/// The host with addresses 10.0.0.2, fe80::2 and loopback, on Ethernet with jumbo frames, and files
+/// in `etc`. It knows the MTU of others: 10.0.0.20 in a tunnel, 2001:db8::20 with the least of IPv6,
+/// and 10.0.0.21.
 pub(super) struct TestHost;
 
 impl Host for TestHost {
@@ -34,7 +36,13 @@ impl Host for TestHost {
     }
 
     fn mtu(&self, address: IpAddr) -> Option<usize> {
-        self.has(address).then_some(9_000)
+        match address.to_string().as_str() {
+            "10.0.0.2" => Some(9_000),
+            "10.0.0.20" => Some(1_420),
+            "2001:db8::20" => Some(1_280),
+            "10.0.0.21" => Some(576),
+            _ => None,
+        }
     }
 
     fn resolve(&self, name: &str) -> Vec<IpAddr> {

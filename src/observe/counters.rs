@@ -44,6 +44,7 @@ pub const NAMES: [(Counter, &str); Counter::COUNT] = [
     (Counter::PacketsRelayed, "packets_relayed"),
     (Counter::PacketsDropped, "packets_dropped"),
     (Counter::PacketsUnsent, "packets_unsent"),
+    (Counter::PacketsSingly, "packets_singly"),
     (Counter::PacketsForeign, "packets_foreign"),
     (Counter::LifelinesRefused, "lifelines_refused"),
     (Counter::IdentitiesSent, "identities_sent"),

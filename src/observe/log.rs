@@ -78,7 +78,7 @@ pub struct Teller {
 }
 
 /// Kinds of [`Event`], which are limited each for itself.
-const KINDS: usize = 7;
+const KINDS: usize = 8;
 
 impl Teller {
     /// Tells of these daemons by name, of others by number.
@@ -101,6 +101,7 @@ impl Teller {
             Event::ClusterDiffers { .. } => (4, "another configuration"),
             Event::RefusalsDisproved { .. } => (5, "refusals"),
             Event::EarlierLife { .. } => (6, "earlier life"),
+            Event::DaemonUnheard { .. } | Event::MulticastUnheard { .. } => (7, "daemon not heard"),
         };
         let (may_write, unwritten) = self.limits[kind].take(now);
         if unwritten > 0 {
@@ -157,6 +158,25 @@ impl Teller {
                 "packets to a daemon are refused though it is there: \
                  a firewall seems to reject its token port"
             ),
+            Event::DaemonUnheard { daemon, address } => {
+                let daemon = self.name(*daemon);
+                tracing::warn!(
+                    daemon,
+                    %address,
+                    "a daemon is not heard yet: is it started? does a firewall drop UDP? does its \
+                     file have another port?"
+                );
+            }
+            Event::MulticastUnheard { daemon, address, group } => {
+                let daemon = self.name(*daemon);
+                tracing::warn!(
+                    daemon,
+                    %address,
+                    %group,
+                    "a daemon is heard, but not its multicast: does a switch or firewall drop it, \
+                     or is there no IGMP querier? cluster.multicast = \"none\" does without"
+                );
+            }
             Event::SessionStarted { .. } | Event::SessionEnded { .. } => write_session(event),
         }
     }
@@ -182,7 +202,9 @@ fn write_session(event: &Event) {
         | Event::GatherStarted { .. }
         | Event::ClusterDiffers { .. }
         | Event::EarlierLife { .. }
-        | Event::RefusalsDisproved { .. } => {}
+        | Event::RefusalsDisproved { .. }
+        | Event::DaemonUnheard { .. }
+        | Event::MulticastUnheard { .. } => {}
         Event::SessionStarted { session } => tracing::info!(%session, "session started"),
         Event::SessionEnded { session, reason } => match reason {
             EndReason::Disconnected => {
@@ -294,6 +316,15 @@ mod tests {
             },
             Event::RefusalsDisproved { daemon: DaemonId::new(9) },
             Event::EarlierLife { daemon: DaemonId::new(9), patience: Duration::from_secs(10) },
+            Event::DaemonUnheard {
+                daemon: DaemonId::new(9),
+                address: "10.0.0.9:4803".parse().unwrap(),
+            },
+            Event::MulticastUnheard {
+                daemon: DaemonId::new(9),
+                address: "10.0.0.9:4803".parse().unwrap(),
+                group: "239.77.68.71:4803".parse().unwrap(),
+            },
             Event::SessionStarted { session: alice() },
             ended(EndReason::Disconnected),
             ended(EndReason::Closed),
@@ -323,6 +354,11 @@ mod tests {
                 "<4>a daemon shows an earlier life than known: its clock was set back, or these \
                  are old packets; it is let in when the later one was silent for that long \
                  daemon=\"d9\" patience=10s",
+                "<4>a daemon is not heard yet: is it started? does a firewall drop UDP? does its \
+                 file have another port? daemon=\"d9\" address=10.0.0.9:4803",
+                "<4>a daemon is heard, but not its multicast: does a switch or firewall drop it, \
+                 or is there no IGMP querier? cluster.multicast = \"none\" does without \
+                 daemon=\"d9\" address=10.0.0.9:4803 group=239.77.68.71:4803",
                 "<6>session started session=#alice#localhost",
                 "<6>session ended session=#alice#localhost reason=\"disconnected\"",
                 "<6>session ended session=#alice#localhost reason=\"closed\"",

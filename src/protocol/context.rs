@@ -28,6 +28,8 @@ pub(crate) struct Context<B> {
     serial: u64,
     pub(crate) links: Links,
     pub(crate) backlog: Backlog<B>,
+    /// Packets that found no room in receive buffers since the last visit of a token.
+    pub(crate) dropped: usize,
     pub(crate) out: Outbox<B>,
 }
 
@@ -48,6 +50,7 @@ impl<B: Buffer> Context<B> {
             serial: 0,
             links: Links::new(me, setup.everybody(), timing, now),
             backlog: Backlog::new(),
+            dropped: 0,
             out: Outbox::new(),
         }
     }

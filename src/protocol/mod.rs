@@ -200,6 +200,12 @@ impl<S: Store> Protocol<S> {
         self.go_on(now, store);
     }
 
+    /// Takes the news that at least so many packets of other daemons found no room in this one's
+    /// receive buffers, with the next packet that did.
+    pub fn handle_dropped(&mut self, packets: u32) {
+        self.order.handle_dropped(packets);
+    }
+
     /// Takes the news that nothing listens where `daemon` should be, as an ICMP message says it.
     pub fn handle_unreachable(&mut self, now: Instant, daemon: DaemonId, store: &mut S) {
         self.order.handle_unreachable(now, daemon, store);

@@ -206,6 +206,12 @@ impl<S: Store> Order<S> {
         self.enter(now, next, store);
     }
 
+    /// Takes the news that at least so many packets found no room in the receive buffers: daemons
+    /// send more than this one can take.
+    pub fn handle_dropped(&mut self, packets: u32) {
+        self.cx.dropped = self.cx.dropped.saturating_add(packets as usize);
+    }
+
     /// Says goodbye: what is still to be sent is to be taken, nothing else follows. The others
     /// need not wait for a timeout.
     pub fn handle_stop(&mut self, now: Instant, store: &mut S) {

@@ -67,7 +67,7 @@ pub fn run(config: &Config, load: Load, mark: impl FnMut()) -> Result<Delivered,
     let setup = setup(&config.cluster, config.daemon, pool_bytes_max).order();
     let bare = Bare {
         order: Order::new(&setup, now, &mut pool),
-        network: Network::new(sockets, &mut driver),
+        network: Network::new(now, sockets, &mut driver),
         idle: Idle::new(config.cores.idle, config.cores.spin, now),
         payload: pool.copy(&vec![b'm'; load.bytes]).expect("the pool is empty"),
         is_whole: false,
@@ -130,7 +130,7 @@ impl Bare {
         self.deliver();
         let order = &mut self.order;
         if let Some(ring) = order.ring() {
-            self.network.follow(ring, order.members());
+            self.network.follow(now, ring, order.members());
         }
         work += self.network.transmit(&mut self.driver, || order.poll_transmit());
         self.wait(now, work)
@@ -150,6 +150,7 @@ impl Bare {
                     Arrival::Packet(packet) => order.handle_packet(now, &packet, pool),
                     // What the bench delivers is let go of at once, so it has room.
                     Arrival::Scarce(_) => {}
+                    Arrival::Dropped(packets) => order.handle_dropped(packets),
                     Arrival::Refusal(daemon) => order.handle_unreachable(now, daemon, pool),
                 },
             );

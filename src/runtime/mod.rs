@@ -26,6 +26,7 @@ mod shared;
 mod shelves;
 mod start;
 mod strangers;
+mod unheard;
 
 use std::io;
 use std::net::SocketAddr;

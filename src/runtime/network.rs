@@ -2,11 +2,14 @@
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::lifeline::Lifeline;
 use super::ring_pool::{RingPool, split};
 use super::routes::{Routes, Spot};
 use super::strangers::Strangers;
+use super::unheard::{Other, Unheard};
+use crate::base::buffer::Heap;
 use crate::base::{Counter, DaemonId, DaemonName, DaemonSet, Event, Instant, Rank, RingId, Tally};
 use crate::config::{Cluster, ClusterDaemon, Identity};
 use crate::mem::pool::Slice;
@@ -15,7 +18,7 @@ use crate::sys::datagram::{
     DatagramError, DatagramSocket, Destination, TRAIN_BYTES_MAX, TRAIN_PACKETS_MAX,
 };
 use crate::sys::driver::{DatagramEvent, DatagramKey, Driver};
-use crate::wire::header::{self, PacketKind};
+use crate::wire::header::{self, Envelope, PacketKind};
 
 /// Where a daemon receives.
 #[derive(Clone, Debug)]
@@ -43,6 +46,7 @@ pub(super) struct Plan {
     identity: Identity,
     /// This daemon's place in it.
     rank: Rank,
+    failure_timeout: Duration,
 }
 
 /// Sockets that are open and not yet with a driver.
@@ -76,6 +80,7 @@ impl Plan {
             receive_bytes: cluster.receive_bytes,
             identity: cluster.identity(),
             rank: Rank::new(index)?,
+            failure_timeout: cluster.failure_timeout,
         })
     }
 
@@ -83,6 +88,27 @@ impl Plan {
         let known = self.others.iter().flat_map(|place| [place.data, place.token]).collect();
         let own = vec![self.me.data, self.me.token];
         Strangers::new(self.identity.clone(), self.rank, own, known)
+    }
+
+    fn unheard(&self, now: Instant) -> Unheard {
+        let own = self.spots[self.rank.index()].segment;
+        let ranks = DaemonSet::first_ranks(self.spots.len());
+        let others = ranks.iter().filter(|&rank| rank != self.rank);
+        let other = |(place, rank): (&Place, Rank)| Other {
+            id: place.id,
+            rank,
+            place: [place.data, place.token],
+            group: self.group.filter(|_| self.spots[rank.index()].segment == own),
+        };
+        let others = self.others.iter().zip(others).map(other).collect();
+        Unheard::new(now, others, self.failure_timeout)
+    }
+
+    /// A packet that asks who its receiver is: an identity that says nothing.
+    fn question(&self) -> Vec<u8> {
+        let envelope = Envelope { cluster: self.identity.hash, sender: self.rank };
+        let packet = envelope.seal(&mut Heap, PacketKind::Identity, 0, |_| {});
+        packet.expect("the heap has no bound").as_ref().to_vec()
     }
 
     /// Addresses of the others.
@@ -102,9 +128,8 @@ impl Sockets {
         let token = DatagramSocket::unicast(plan.me.token, plan.hops)?;
         let join = |group| DatagramSocket::multicast(group, local);
         let group = plan.group.map(join).transpose()?;
-        for socket in group.iter().chain([&data, &token]) {
-            reserve(socket, plan.receive_bytes);
-        }
+        let named = [("data", Some(&data)), ("token", Some(&token)), ("multicast", group.as_ref())];
+        reserve(named, plan.receive_bytes);
         let lifeline = Lifeline::open(plan.me.token, plan.known());
         let lifeline = lifeline.map_err(|error| {
             tracing::warn!(
@@ -117,16 +142,26 @@ impl Sockets {
 }
 
 /// Makes room for packets, and says what to do where there is too little.
-fn reserve(socket: &DatagramSocket, wanted: usize) {
-    match socket.reserve(wanted) {
-        Ok(room) if room >= wanted => {}
-        Ok(room) => tracing::warn!(
+fn reserve(sockets: [(&str, Option<&DatagramSocket>); 3], wanted: usize) {
+    let (mut scarce, mut least) = (Vec::new(), wanted);
+    for (name, socket) in sockets {
+        match socket.map(|socket| socket.reserve(wanted)) {
+            Some(Ok(room)) if room < wanted => {
+                scarce.push(name);
+                least = least.min(room);
+            }
+            Some(Ok(_)) | None => {}
+            Some(Err(error)) => tracing::warn!(%error, name, "cannot make room for packets"),
+        }
+    }
+    if !scarce.is_empty() {
+        tracing::warn!(
             wanted,
-            room,
-            "the kernel gives a socket less room than configured, so packets may be lost: \
-             sysctl -w net.core.rmem_max={wanted}"
-        ),
-        Err(error) => tracing::warn!(%error, "cannot make room for packets"),
+            room = least,
+            sockets = scarce.join(", "),
+            "the kernel gives sockets for other daemons less room than configured, so packets may \
+             be lost: sysctl -w net.core.rmem_max={wanted}"
+        );
     }
 }
 
@@ -134,6 +169,7 @@ fn reserve(socket: &DatagramSocket, wanted: usize) {
 pub(super) struct Network {
     data: DatagramKey,
     token: DatagramKey,
+    group: Option<DatagramKey>,
     /// Where this daemon sends from.
     own: SocketAddr,
     cluster: u64,
@@ -147,7 +183,11 @@ pub(super) struct Network {
     /// What came from other segments and is to be sent on in the own one.
     relayed: Vec<Slice>,
     strangers: Strangers<Slice>,
+    unheard: Unheard,
+    question: Vec<u8>,
     lifeline: Option<Lifeline>,
+    /// Why trains of packets were refused, as far as that was told.
+    told: Vec<Option<i32>>,
     tally: Tally,
 }
 
@@ -175,23 +215,22 @@ pub(super) enum Arrival<'a> {
     Packet(Slice),
     /// A packet of data for which there is no room: to be dropped if it can be, to be repeated.
     Scarce(&'a [u8]),
+    /// So many packets found no room in a socket.
+    Dropped(u32),
     /// Nothing listens where this daemon was.
     Refusal(DaemonId),
 }
 
 impl Network {
-    pub(super) fn new(sockets: Sockets, driver: &mut Driver) -> Self {
+    pub(super) fn new(now: Instant, sockets: Sockets, driver: &mut Driver) -> Self {
         let Sockets { plan, data, token, group, lifeline } = sockets;
         if let Some(lifeline) = &lifeline {
             lifeline.report_to(driver.bell());
         }
-        if let Some(group) = group {
-            // It is the driver's, and is closed with it.
-            let _: DatagramKey = driver.attach_datagrams(group);
-        }
         let mut this = Self {
             data: driver.attach_datagrams(data),
             token: driver.attach_datagrams(token),
+            group: group.map(|group| driver.attach_datagrams(group)),
             own: plan.me.data,
             cluster: plan.identity.hash,
             me: plan.rank,
@@ -201,15 +240,18 @@ impl Network {
             route: None,
             relayed: Vec::new(),
             strangers: plan.strangers(),
+            unheard: plan.unheard(now),
+            question: plan.question(),
             lifeline,
+            told: Vec::new(),
             tally: Tally::new(),
         };
-        this.set_daemons(&plan);
+        this.set_daemons(now, &plan);
         this
     }
 
     /// From now on these are the other daemons.
-    pub(super) fn set_daemons(&mut self, plan: &Plan) {
+    pub(super) fn set_daemons(&mut self, now: Instant, plan: &Plan) {
         let known = |place: &Place| Known {
             id: place.id,
             place: [place.data, place.token],
@@ -217,6 +259,7 @@ impl Network {
             token: place.token.into(),
         };
         self.strangers.replace(plan.strangers());
+        (self.unheard, self.question) = (plan.unheard(now), plan.question());
         (self.routes, self.cluster) = (plan.routes(), plan.identity.hash);
         self.me = plan.rank;
         self.daemons = plan.others.iter().map(known).collect();
@@ -226,10 +269,12 @@ impl Network {
     }
 
     /// What is sent from now on is for these daemons of this ring.
-    pub(super) fn follow(&mut self, ring: RingId, members: DaemonSet) {
-        if self.routes.follow(ring, members)
-            && let Some(lifeline) = &self.lifeline
-        {
+    pub(super) fn follow(&mut self, now: Instant, ring: RingId, members: DaemonSet) {
+        if !self.routes.follow(ring, members) {
+            return;
+        }
+        self.unheard.follow(now, members);
+        if let Some(lifeline) = &self.lifeline {
             let next = members.successor(self.me).and_then(|rank| self.daemon(rank));
             lifeline.watch(next.map(|next| (next.id, next.place[1])));
         }
@@ -254,7 +299,17 @@ impl Network {
 
     /// The next thing to tell the operator.
     pub(super) fn poll_event(&mut self) -> Option<Event> {
-        self.strangers.poll_event()
+        self.strangers.poll_event().or_else(|| self.unheard.poll_event())
+    }
+
+    /// When [`Network::fire`] has something to do.
+    pub(super) fn next_timer(&self) -> Option<Instant> {
+        self.unheard.next_timer()
+    }
+
+    /// Does what is due, besides what the protocol layer does.
+    pub(super) fn fire(&mut self, now: Instant) {
+        self.unheard.fire(now);
     }
 
     /// Takes what has arrived at `socket`.
@@ -268,10 +323,17 @@ impl Network {
     ) {
         match event {
             DatagramEvent::Received { bytes, segment, dropped, from } => {
-                self.tally.add(Counter::PacketsDropped, u64::from(dropped));
+                if dropped > 0 {
+                    self.tally.add(Counter::PacketsDropped, u64::from(dropped));
+                    take(Arrival::Dropped(dropped), pool);
+                }
                 if from == Some(self.own) {
                     // Multicast came back.
                     return;
+                }
+                let is_ours = header::cluster(bytes) == Some(self.cluster);
+                if let Some(from) = from {
+                    self.unheard.hear(now, from, Some(socket) == self.group, is_ours);
                 }
                 // What was sent to a group is where it belongs, or it would go round for ever.
                 let is_from_afar = |from| socket == self.data && self.routes.relays(from);
@@ -284,6 +346,10 @@ impl Network {
                         self.relayed.push(packet.clone());
                     }
                     self.strangers.hear(now, from, &packet, pool);
+                    if is_ours && header::is_identity(&packet) {
+                        // It asks who this is: one of its cluster, as it has heard by now.
+                        return;
+                    }
                     take(Arrival::Packet(packet), pool);
                 });
             }
@@ -345,12 +411,20 @@ impl Network {
         }
         self.send(driver);
         while let Some((to, packet)) = self.strangers.poll_answer() {
-            let sent = driver.send_datagrams(self.data, &to.into(), &[IoSlice::new(&packet)]);
-            if let Err(error) = sent {
-                lost(&error, &mut self.tally, 1);
-            }
+            self.send_by_itself(driver, to, &packet);
+        }
+        while let Some(to) = self.unheard.poll_question() {
+            self.send_by_itself(driver, to, &self.question.clone());
         }
         sent
+    }
+
+    /// Sends what is no matter of the protocol layer.
+    fn send_by_itself(&mut self, driver: &mut Driver, to: SocketAddr, packet: &[u8]) {
+        let sent = driver.send_datagrams(self.data, &to.into(), &[IoSlice::new(packet)]);
+        if let Err(error) = sent {
+            lost(&error, &mut self.tally, 1);
+        }
     }
 
     /// Adds a packet to the train, which leaves first if it is one of another kind.
@@ -370,10 +444,16 @@ impl Network {
             *slice = IoSlice::new(packet);
         }
         let slices = &slices[..self.train.len()];
-        let mut send = |socket, to| {
-            if let Err(error) = driver.send_datagrams(socket, to, slices) {
-                lost(&error, &mut self.tally, slices.len());
+        let (tally, told) = (&mut self.tally, &mut self.told);
+        let mut send = |socket, to| match driver.send_datagrams(socket, to, slices) {
+            Ok(sent) if slices.len() > 1 && sent.calls > 1 => {
+                tally.add(Counter::PacketsSingly, slices.len() as u64);
+                if let Some(error) = sent.refused {
+                    tell_no_trains(told, &error, to, slices[0].len());
+                }
             }
+            Ok(_) => {}
+            Err(error) => lost(&error, tally, slices.len()),
         };
         match route {
             Route::All { is_data } => {
@@ -392,6 +472,24 @@ impl Network {
         }
         self.train.clear();
     }
+}
+
+/// Trains have ended, which nobody would notice but for the speed: once for each cause.
+#[cold]
+fn tell_no_trains(told: &mut Vec<Option<i32>>, error: &io::Error, to: &Destination, bytes: usize) {
+    let cause = error.raw_os_error();
+    if told.contains(&cause) {
+        return;
+    }
+    told.push(cause);
+    tracing::warn!(
+        %error,
+        to = to.address().map(tracing::field::display),
+        bytes,
+        "the kernel takes no trains of packets: each packet costs a system call, up to 18 times \
+         the processor time; if the MTU of the interface is less than packets need, lower \
+         cluster.datagram_bytes on all hosts"
+    );
 }
 
 /// What could not be sent is as good as lost on the way: what matters is repeated.

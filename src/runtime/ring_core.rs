@@ -114,7 +114,7 @@ impl RingCore {
 
     /// Work begins.
     pub(super) fn open(&mut self, driver: &mut Driver) {
-        self.network = self.sockets.take().map(|sockets| Network::new(sockets, driver));
+        self.network = self.sockets.take().map(|sockets| Network::new(self.now, sockets, driver));
     }
 
     /// Takes what has come from other daemons.
@@ -130,6 +130,7 @@ impl RingCore {
                     None => tally.count(Counter::PoolExhausted),
                 }
             }
+            Arrival::Dropped(packets) => protocol.handle_dropped(packets),
             Arrival::Refusal(daemon) => protocol.handle_unreachable(now, daemon, pool),
         });
     }
@@ -139,13 +140,13 @@ impl RingCore {
         let protocol = &mut self.protocol;
         let Some(network) = &mut self.network else { return 0 };
         if let Some((ring, members)) = protocol.ring() {
-            network.follow(ring, members);
+            network.follow(self.now, ring, members);
         }
         let sent = network.transmit(driver, || protocol.poll_transmit());
         if !protocol.is_reloading()
             && let Some(plan) = self.next_plan.take()
         {
-            network.set_daemons(&plan);
+            network.set_daemons(self.now, &plan);
         }
         sent
     }
@@ -160,7 +161,9 @@ impl RingCore {
     /// the last call.
     pub(super) fn begin_turn(&mut self, now: Instant) {
         (self.heard_until, self.now) = (self.now, now);
-        while let Some(daemon) = self.network.as_mut().and_then(Network::poll_ended) {
+        let Some(network) = &mut self.network else { return };
+        network.fire(now);
+        while let Some(daemon) = network.poll_ended() {
             self.protocol.handle_unreachable(now, daemon, &mut self.pool);
         }
     }
@@ -177,16 +180,17 @@ impl RingCore {
         }
     }
 
-    /// When the protocol layer is to be called next.
+    /// When there is something to do next.
     pub(super) fn next_timer(&self) -> Option<Instant> {
-        self.protocol.poll_timeout()
+        let of_network = self.network.as_ref().and_then(Network::next_timer);
+        self.protocol.poll_timeout().into_iter().chain(of_network).min()
     }
 
     /// Lets the protocol layer do what is due, once all packets have been taken that had come by
     /// then: this process may not have run for a while, and the others must not pay for it.
     /// `is_behind`: some that are there may not have been taken.
     pub(super) fn fire_timers(&mut self, is_behind: bool) {
-        let next = self.next_timer();
+        let next = self.protocol.poll_timeout();
         if next == Some(self.now) {
             // What the input of this turn asked for, to be done behind all of it.
             return self.protocol.handle_timeout(self.now, &mut self.pool);

@@ -143,7 +143,8 @@ impl<B> Strangers<B> {
             self.heard[index].spoken_at = Some(now);
             self.speak(from, store);
         }
-        if may_tell && is_identity {
+        // One that says nothing asks for ours.
+        if may_tell && is_identity && !body.is_empty() {
             // Also where it makes no sense: that was looked at, too.
             self.heard[index].told = Some((now, cluster));
             self.tell(from, cluster, rank, body);
@@ -287,6 +288,17 @@ mod tests {
             assert_eq!(one.tally().get(Counter::IdentitiesSent), 1);
             assert_eq!(one.tally().get(Counter::IdentitiesReceived), 1);
         }
+    }
+
+    #[test]
+    fn who_asks_is_answered_at_once_and_what_it_says_then_is_told() {
+        let mut a = strangers();
+        let question = sealed(there().hash, PacketKind::Identity, b"");
+        assert_eq!(answers(&mut a, second(0), "10.0.0.2:4803", &question), 1);
+        assert!(a.poll_event().is_none());
+        let says = sealed(there().hash, PacketKind::Identity, &there().encode());
+        assert_eq!(answers(&mut a, second(0), "10.0.0.2:4803", &says), 0);
+        assert!(matches!(a.poll_event(), Some(Event::ClusterDiffers { .. })));
     }
 
     #[test]

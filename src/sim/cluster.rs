@@ -446,6 +446,7 @@ impl<C: Core> Cluster<C> {
         if let Some((channel, bytes)) = this.take(first)
             && let Some(core) = &mut this.core
         {
+            core.handle_dropped(std::mem::take(&mut this.dropped));
             core.handle_packet(self.now, channel, &bytes);
             self.drain(host);
         }

@@ -39,6 +39,9 @@ pub trait Core: Sized {
     /// Takes a datagram.
     fn handle_packet(&mut self, now: Instant, channel: Channel, bytes: &HeapBuffer);
 
+    /// Takes the news that its receive buffers ran over.
+    fn handle_dropped(&mut self, _packets: u32) {}
+
     /// Takes the passing of its deadline.
     fn handle_timeout(&mut self, now: Instant);
 

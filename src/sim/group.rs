@@ -262,6 +262,10 @@ impl Core for Grouped {
         self.drain(now);
     }
 
+    fn handle_dropped(&mut self, packets: u32) {
+        self.protocol.handle_dropped(packets);
+    }
+
     fn handle_timeout(&mut self, now: Instant) {
         self.protocol.handle_timeout(now, &mut Heap);
         self.drain(now);

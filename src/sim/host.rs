@@ -19,6 +19,8 @@ pub(super) struct Host<C> {
     pub(super) log: usize,
     pub(super) inbox: [VecDeque<HeapBuffer>; 2],
     pub(super) inbox_bytes: [usize; 2],
+    /// Datagrams that found no room since the last one that was taken.
+    pub(super) dropped: u32,
     /// A `Work` is due.
     pub(super) working: bool,
     pub(super) paused_until: Instant,
@@ -50,6 +52,7 @@ impl<C: Core> Host<C> {
             log: usize::MAX,
             inbox: [VecDeque::new(), VecDeque::new()],
             inbox_bytes: [0; 2],
+            dropped: 0,
             working: false,
             paused_until: Instant::ZERO,
             armed: None,
@@ -97,10 +100,15 @@ impl<C: Core> Host<C> {
 
     /// Puts a datagram into a receive buffer of `room` bytes, if a daemon has it open.
     pub(super) fn receive(&mut self, channel: Channel, bytes: HeapBuffer, room: usize) {
+        if self.core.is_none() {
+            return;
+        }
         let held = &mut self.inbox_bytes[channel as usize];
-        if self.core.is_some() && *held + bytes.as_ref().len() <= room {
+        if *held + bytes.as_ref().len() <= room {
             *held += bytes.as_ref().len();
             self.inbox[channel as usize].push_back(bytes);
+        } else {
+            self.dropped += 1;
         }
     }
 
@@ -121,7 +129,7 @@ impl<C: Core> Host<C> {
     /// Forgets what the daemon had, once it is gone.
     pub(super) fn clear(&mut self) {
         self.inbox.iter_mut().for_each(VecDeque::clear);
-        self.inbox_bytes = [0; 2];
+        (self.inbox_bytes, self.dropped) = ([0; 2], 0);
         self.ring = None;
         self.state = "";
     }

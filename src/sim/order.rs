@@ -168,6 +168,10 @@ impl Core for Ordering {
         self.drain();
     }
 
+    fn handle_dropped(&mut self, packets: u32) {
+        self.order.handle_dropped(packets);
+    }
+
     fn handle_timeout(&mut self, now: Instant) {
         self.order.handle_timeout(now, &mut Heap);
         self.drain();
@@ -205,5 +209,70 @@ impl Core for Ordering {
 
     fn is_packet(_: Channel, bytes: &[u8]) -> bool {
         CLUSTERS.iter().any(|cluster| parse(*cluster, bytes).is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::core::Tuning;
+    use super::*;
+
+    const STEP: Duration = Duration::from_micros(50);
+    const STEPS: u32 = 4_000;
+
+    fn core(daemon: u32) -> Ordering {
+        let tuning = Tuning {
+            failure_timeout: Duration::from_millis(20),
+            rest_interval: Duration::from_millis(2),
+            window_packets: 200,
+            datagram_bytes: 1_432,
+            state_part_bytes: 150,
+            first_incarnation: 1,
+        };
+        let (daemon, daemons) = (DaemonId::new(daemon), vec![DaemonId::new(1), DaemonId::new(2)]);
+        let (cluster, seed) = (CLUSTERS[0], daemon.get().into());
+        let setup =
+            Setup { daemon, daemons, cluster, seed, run: 1, incarnation: 0, clock: 1, tuning };
+        Core::start(Instant::ZERO, &setup)
+    }
+
+    /// Of two daemons the first one sends all that it may, and the second one drops so many packets
+    /// in each step, once there is a ring. Returns how many packets of data were sent by then, and
+    /// how many bytes tokens of the second one said to be repeated, at most.
+    fn run(drops: u32) -> (usize, u32) {
+        let (mut cores, mut sent, mut repeated) = ([core(1), core(2)], 0, 0);
+        for step in 0..STEPS {
+            let now = Instant::ZERO + step * STEP;
+            while cores[0].submit(now, Service::Agreed, &[7; 1_000]) {}
+            let counts = step >= STEPS / 2;
+            cores[1].handle_dropped(if counts { drops } else { 0 });
+            for from in 0..2 {
+                if cores[from].poll_timeout().is_some_and(|at| at <= now) {
+                    cores[from].handle_timeout(now);
+                }
+                while cores[from].poll_output().is_some() {}
+                let packets: Vec<_> = std::iter::from_fn(|| cores[from].poll_transmit()).collect();
+                for Transmit { channel, bytes, .. } in packets {
+                    match parse(CLUSTERS[0], bytes.as_ref()) {
+                        Ok((_, Packet::Data(_))) if counts => sent += 1,
+                        Ok((_, Packet::Token(token))) if from == 1 => {
+                            repeated = repeated.max(token.header.repeated);
+                        }
+                        _ => {}
+                    }
+                    cores[1 - from].handle_packet(now, channel, &bytes);
+                }
+            }
+        }
+        (sent, repeated)
+    }
+
+    #[test]
+    fn senders_slow_down_where_receive_buffers_run_over() {
+        let (open, none) = run(0);
+        assert_eq!(none, 0);
+        let (closed, told) = run(1);
+        assert!(told > 0);
+        assert!(open > 4 * closed && closed > 0, "{open} packets, {closed} with drops");
     }
 }

@@ -9,10 +9,14 @@ mod table;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::sockopt;
+use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::Clock;
+use crate::base::Instant;
 
 pub use raw::Received;
 pub(super) use raw::{CONTROL_BYTES, NAME_BYTES, parse_address};
@@ -26,6 +30,13 @@ pub const TRAIN_BYTES_MAX: usize = 65_000;
 
 /// Answers to what was sent that one receive passes over.
 const ANSWERS_MAX: usize = 16;
+
+/// Time after which an address that took no trains is tried again: what refused them may have been
+/// a moment's, or a lie about the way there.
+const TRAINS_AGAIN: Duration = Duration::from_secs(5);
+
+/// Addresses that take no trains that are kept in mind: all daemons, and as many groups.
+const REFUSALS_MAX: usize = 256;
 
 /// Bytes that one receive may bring.
 pub const RECEIVE_BYTES_MAX: usize = 65_536;
@@ -89,12 +100,36 @@ impl Destination {
     }
 }
 
+/// What a send has taken.
+#[derive(Debug)]
+pub struct Sent {
+    /// System calls: one, where the way to the receiver takes trains of such packets.
+    pub calls: usize,
+    /// Why the kernel has just refused a train, where it has. Its packets were sent singly.
+    pub refused: Option<io::Error>,
+}
+
+impl Sent {
+    const fn by(calls: usize) -> Self {
+        Self { calls, refused: None }
+    }
+}
+
+/// An address to which the kernel takes no trains of packets longer than that.
+#[derive(Debug)]
+struct Refusal {
+    to: SocketAddr,
+    packet_bytes_max: usize,
+    /// Until it is tried again.
+    until: Instant,
+}
+
 /// A socket for datagrams of daemons.
 #[derive(Debug)]
 pub struct DatagramSocket {
     socket: Socket,
-    /// Longest packet of which the kernel takes trains, as far as is known.
-    train_packet_bytes_max: usize,
+    /// Where the kernel takes no trains; empty where all is well.
+    refusals: Vec<Refusal>,
     /// There may be answers in the error queue.
     has_answers: bool,
 }
@@ -159,10 +194,17 @@ impl DatagramSocket {
 
     fn finish(socket: Socket, address: SocketAddr) -> Result<Self, DatagramError> {
         raw::hear_errors(&socket, address.is_ipv6()).map_err(option("IP_RECVERR"))?;
+        if address.is_ipv4() {
+            // Anybody can send an ICMP message that the way is narrow, and the kernel would believe
+            // it for ten minutes. Only the interface counts: longer packets it takes apart, and
+            // routers may. Nobody on the way takes packets of IPv6 apart, so there it has to ask.
+            let set = sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::OMIT);
+            set.map_err(io::Error::from).map_err(option("IP_MTU_DISCOVER"))?;
+        }
         raw::count_drops(&socket).map_err(option("SO_RXQ_OVFL"))?;
         // Without it every packet is received by itself, which is slower and no worse.
         let _ = raw::coalesce(&socket);
-        Ok(Self { socket, train_packet_bytes_max: usize::MAX, has_answers: false })
+        Ok(Self { socket, refusals: Vec::new(), has_answers: false })
     }
 
     /// Makes room for `bytes` of packets that were not yet received, and for as many that are on
@@ -218,29 +260,48 @@ impl DatagramSocket {
     }
 
     /// Sends packets to `to`: all of the size of the first, the last may be shorter. There must be
-    /// no more than [`TRAIN_PACKETS_MAX`], of [`TRAIN_BYTES_MAX`] in all. Returns how many system
-    /// calls that took: one, where the way to the receiver takes trains of such packets.
+    /// no more than [`TRAIN_PACKETS_MAX`], of [`TRAIN_BYTES_MAX`] in all.
     ///
     /// # Errors
     ///
     /// The kernel's: `WouldBlock` where the socket's buffer is full. What was not sent is lost.
-    pub fn send(&mut self, to: &Destination, packets: &[IoSlice<'_>]) -> io::Result<usize> {
-        let Destination(to) = to;
+    pub fn send(&mut self, to: &Destination, packets: &[IoSlice<'_>]) -> io::Result<Sent> {
         let size = packets.first().map_or(0, |packet| packet.len());
-        if packets.len() < 2 || size > self.train_packet_bytes_max {
-            return self.send_singly(to, packets);
+        if packets.len() < 2 || !self.may_try_train(to, size) {
+            return self.send_singly(&to.0, packets).map(Sent::by);
         }
-        match self.try_send(to, packets, Some(size)) {
-            Ok(()) => Ok(1),
-            Err(error) => match Errno::from_io_error(&error).and_then(|e| trains_left(e, size)) {
-                Some(left) => {
-                    let calls = self.send_singly(to, packets)?;
-                    // Remembered only now: an address that takes nothing says the same.
-                    self.train_packet_bytes_max = left;
-                    Ok(calls + 1)
-                }
-                None => Err(error),
-            },
+        let Err(error) = self.try_send(&to.0, packets, Some(size)) else { return Ok(Sent::by(1)) };
+        let left = Errno::from_io_error(&error).and_then(|errno| trains_left(errno, size));
+        let Some(left) = left else { return Err(error) };
+        let calls = self.send_singly(&to.0, packets)?;
+        // Remembered only now: an address that takes nothing says the same.
+        self.remember(to, left);
+        Ok(Sent { calls: calls + 1, refused: Some(error) })
+    }
+
+    fn may_try_train(&mut self, to: &Destination, size: usize) -> bool {
+        if self.refusals.is_empty() {
+            return true;
+        }
+        let address = to.address();
+        let known = self.refusals.iter().position(|it| Some(it.to) == address);
+        let Some(index) = known.filter(|&index| size > self.refusals[index].packet_bytes_max)
+        else {
+            return true;
+        };
+        let is_over = self.refusals[index].until <= Clock.read();
+        if is_over {
+            self.refusals.swap_remove(index);
+        }
+        is_over
+    }
+
+    fn remember(&mut self, to: &Destination, packet_bytes_max: usize) {
+        let Some(to) = to.address() else { return };
+        self.refusals.retain(|it| it.to != to);
+        if self.refusals.len() < REFUSALS_MAX {
+            let until = Clock.read() + TRAINS_AGAIN;
+            self.refusals.push(Refusal { to, packet_bytes_max, until });
         }
     }
 
@@ -265,11 +326,6 @@ impl DatagramSocket {
             _ => return sent,
         }
         raw::send(&self.socket, to, packets, segment)
-    }
-
-    /// Longest packet of which trains are sent; `usize::MAX` until the kernel has refused some.
-    pub fn train_packet_bytes_max(&self) -> usize {
-        self.train_packet_bytes_max
     }
 
     /// The kernel says that there may be answers to what was sent.

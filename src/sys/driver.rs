@@ -12,7 +12,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::bell::Bell;
-use super::datagram::{DatagramSocket, Destination, Received};
+use super::datagram::{DatagramSocket, Destination, Received, Sent};
 use super::poll::PollDriver;
 use super::socket::{Listener, Stream};
 use super::table::Key;
@@ -438,7 +438,7 @@ impl Driver {
         key: DatagramKey,
         to: &Destination,
         packets: &[IoSlice<'_>],
-    ) -> io::Result<usize> {
+    ) -> io::Result<Sent> {
         each!(&mut self.inner, inner => inner.datagrams.send(key.0, to, packets))
     }
 

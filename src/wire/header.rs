@@ -131,6 +131,11 @@ pub fn is_data(packet: &[u8]) -> bool {
     packet.get(3) == Some(&(PacketKind::Data as u8))
 }
 
+/// Whether a packet looks like an identity.
+pub fn is_identity(packet: &[u8]) -> bool {
+    packet.get(3) == Some(&(PacketKind::Identity as u8))
+}
+
 /// The cluster that a datagram names, if it begins like a packet of this version. Nothing else of
 /// it is looked at: [`open`] does that.
 pub fn cluster(packet: &[u8]) -> Option<u64> {

@@ -55,6 +55,60 @@ fn both_sides_tell_what_their_files_do_not_agree_on() {
     });
 }
 
+#[test]
+fn files_with_different_groups_are_told_of_on_both_sides() {
+    with(
+        3,
+        |plan| plan.flag("--no-start"),
+        |lab| {
+            lab.edit("d2", |text| {
+                text.replacen("[cluster]", "[cluster]\nmulticast = \"239.7.7.7\"", 1)
+            });
+            lab.run(&["start", "d1"]);
+            lab.run(&["start", "d2"]);
+            let groups = ["239.77.68.71 port 4803", "239.7.7.7 port 4803"];
+            for (host, other, [here, there]) in
+                [("d1", "d2", groups), ("d2", "d1", [groups[1], groups[0]])]
+            {
+                let differs = format!("segment 1: {here} here, {there} there");
+                wait_for_line(
+                    lab,
+                    host,
+                    &["another configuration", &format!("daemon={other}"), &differs],
+                );
+                // And of the third nothing is heard at all.
+                wait_for_line(lab, host, &["not heard yet", "daemon=\"d3\"", "10.77.0.3:4803"]);
+                assert!(!lab.log(host).contains("not its multicast"));
+                let other = format!("daemon=\"{other}\"");
+                let unheard = |line: &str| line.contains("not heard yet") && line.contains(&other);
+                assert!(!lab.log(host).lines().any(unheard));
+            }
+        },
+    );
+}
+
+#[test]
+fn who_is_heard_without_its_multicast_is_named() {
+    with(
+        2,
+        |plan| plan,
+        |lab| {
+            // The hosts find each other before: the lab's multicast is also their ARP's.
+            lab.await_ring();
+            lab.run(&["stop", "d2"]);
+            lab.run(&["loss", "99.999", "multicast"]);
+            lab.run(&["start", "d2"]);
+            for (host, other) in [("d1", "d2"), ("d2", "d1")] {
+                let daemon = format!("daemon=\"{other}\"");
+                wait_for_line(lab, host, &["not its multicast", &daemon, "239.77.68.71:4803"]);
+                assert!(!lab.log(host).contains("not heard yet"));
+            }
+            lab.run(&["heal"]);
+            lab.await_ring();
+        },
+    );
+}
+
 /// The line of the file that lists a daemon.
 fn entry(number: usize) -> String {
     format!("    \"d{number} 10.77.0.{number}\",\n")

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::config::testing::parse_as;
+use crate::config::testing::{TestHost, parse_as};
 use crate::config::{Config, ConfigError};
 
 fn parse_on(text: &str, who: Who) -> Result<Config, ConfigError> {
@@ -111,6 +111,31 @@ fn datagrams_are_as_large_as_the_interface_allows() {
     // An interface that is not known is taken for Ethernet.
     assert_eq!(bytes("10.0.0.3", "\"auto\""), 1_472);
     assert_eq!(bytes("10.0.0.2", "1400"), 1_400);
+    // Tunnels, down to the smallest packets of IPv6.
+    assert_eq!(bytes("10.0.0.20", "\"auto\""), 1_392);
+    assert_eq!(bytes("2001:db8::20", "\"auto\""), 1_232);
+}
+
+#[test]
+fn datagrams_that_do_not_fit_the_interface_are_warned_of() {
+    let warning = |daemons: &str, size: &str| {
+        let text = format!("[cluster]\ndaemons = [{daemons}]\ndatagram_bytes = {size}\n");
+        let config = parse_on(&text, Who::Named(name("b"))).unwrap();
+        too_long(&config.cluster, config.daemon, &TestHost)
+    };
+    let (fine, tunnel) = (r#""a 10.0.0.1", "b 10.0.0.2""#, r#""a 10.0.0.1", "b 10.0.0.20""#);
+    assert_eq!(warning(fine, "8972"), None);
+    assert!(warning(fine, "8973").unwrap().contains("datagram_bytes = 8972 on all"));
+    let said = warning(tunnel, "1472").unwrap();
+    assert!(said.contains("interface of 10.0.0.20, whose MTU is 1420"), "{said}");
+    assert!(said.contains("datagram_bytes = 1392 on all"), "{said}");
+    assert_eq!(warning(tunnel, "\"auto\""), None);
+    assert_eq!(warning(r#""b 10.0.0.20""#, "1472"), None, "nothing is sent");
+    let said = warning(r#""a 2001:db8::1", "b 2001:db8::20""#, "1233").unwrap();
+    assert!(said.contains("datagram_bytes = 1232 on all"), "{said}");
+    let said = warning(r#""a 10.0.0.1", "b 10.0.0.21""#, "\"auto\"").unwrap();
+    assert!(said.contains("give it an MTU of 1260"), "{said}");
+    assert_eq!(warning(r#""a 10.0.0.1", "b 10.0.0.9""#, "9000"), None, "nobody knows");
 }
 
 #[test]

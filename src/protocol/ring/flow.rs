@@ -15,6 +15,10 @@ const CLOSED_PACKETS: usize = 4;
 /// overrun: what chance takes on a bad link is less.
 const REPEATED_SHARE: usize = 16;
 
+/// A daemon whose receive buffers ran over adds at least this share of what was sent in a rotation
+/// to what was repeated: by chance nothing is dropped there, and of a train only one is counted.
+const OVERRUN_SHARE: usize = REPEATED_SHARE / 2;
+
 /// Bytes of packets that were sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Traffic {
@@ -107,9 +111,21 @@ impl Flow {
         }
     }
 
-    /// Somebody missed packets of this daemon, or a receive buffer ran over.
+    /// Somebody missed packets of this daemon.
     pub(crate) fn lost(&mut self) {
         self.lost = true;
+    }
+
+    /// Receive buffers of this daemon ran over by `packets` since its last turn. Returns how many
+    /// bytes more it is to say that it repeated: this is how all others learn of it, and close
+    /// their windows.
+    pub(crate) fn overrun(&mut self, packets: usize, rotation: Traffic, sent: usize) -> usize {
+        if packets == 0 {
+            return 0;
+        }
+        self.lost = true;
+        let dropped = packets.saturating_mul(self.packet_bytes);
+        dropped.min(self.global.most).max((rotation.new + sent) / OVERRUN_SHARE)
     }
 }
 
@@ -157,6 +173,26 @@ mod tests {
             flow.record(new(0), new(0));
         }
         assert_eq!(flow.budget(new(0), 1_000), 4);
+    }
+
+    #[test]
+    fn a_buffer_that_runs_over_closes_the_windows_of_all_for_one_rotation() {
+        let (mut slow, mut fast) = (flow(), flow());
+        let sent = new(70_000);
+        let mut rotation = fast.record(new(0), sent);
+        let repeated = slow.overrun(1, rotation, 0);
+        assert_eq!(repeated, 8_750);
+        rotation = slow.record(rotation, Traffic { new: 0, repeated });
+        assert_eq!(slow.budget(new(0), 1_000), 25, "its own, at once");
+        rotation = fast.record(rotation, sent);
+        assert_eq!(fast.global.bytes, 70_000);
+        rotation = slow.record(rotation, new(0));
+        assert_eq!((slow.global.bytes, rotation.repeated), (70_000, 0));
+        fast.record(rotation, sent);
+        assert!(fast.global.bytes > 70_000);
+        assert_eq!(slow.overrun(0, rotation, 0), 0);
+        // Nobody can make the sums overflow.
+        assert_eq!(slow.overrun(usize::MAX, rotation, 0), 140_000);
     }
 
     #[test]

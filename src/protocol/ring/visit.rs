@@ -98,7 +98,10 @@ impl<B: Buffer> Rotation<B> {
         for bytes in self.trailing.drain(..leading) {
             scope.cx.send(None, Some(bytes));
         }
-        let rotation = self.flow.record(rotation, Traffic { new: sent_bytes, repeated });
+        let overrun =
+            self.flow.overrun(std::mem::take(&mut scope.cx.dropped), rotation, sent_bytes);
+        let turn = Traffic { new: sent_bytes, repeated: repeated + overrun };
+        let rotation = self.flow.record(rotation, turn);
         token.flow = u32::try_from(rotation.new).unwrap_or(u32::MAX);
         token.repeated = u32::try_from(rotation.repeated).unwrap_or(u32::MAX);
         if sent > 0 {

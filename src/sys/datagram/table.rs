@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
-use super::{DatagramSocket, Destination, Received};
+use super::{DatagramSocket, Destination, Received, Sent};
 use crate::sys::table::{Key, Table};
 
 /// The datagram sockets of one driver, each with what the driver needs to know of it.
@@ -56,12 +56,12 @@ impl<S> Datagrams<S> {
         key: Key,
         to: &Destination,
         packets: &[IoSlice<'_>],
-    ) -> io::Result<usize> {
-        let Some(attached) = self.open_socket(key) else { return Ok(0) };
-        let calls = attached.socket.send(to, packets);
+    ) -> io::Result<Sent> {
+        let Some(attached) = self.open_socket(key) else { return Ok(Sent::by(0)) };
+        let sent = attached.socket.send(to, packets);
         let has_answers = attached.socket.has_answers();
         self.has_answers |= has_answers;
-        calls
+        sent
     }
 
     /// Receives from a socket: see [`DatagramSocket::receive`].

@@ -133,7 +133,7 @@ fn a_closed_socket_is_silent_and_its_port_is_free() {
         let _sender = send(to, &[b"too late".to_vec()]);
         driver.close_datagrams(key);
         driver.close_datagrams(key);
-        assert_eq!(driver.send_datagrams(key, &to.into(), &[IoSlice::new(b"x")]).unwrap(), 0);
+        assert_eq!(driver.send_datagrams(key, &to.into(), &[IoSlice::new(b"x")]).unwrap().calls, 0);
         let deadline = Instant::now() + PATIENCE;
         let again = loop {
             driver.turn(Wait::For(Duration::from_millis(1))).unwrap();
@@ -216,26 +216,39 @@ proptest! {
     }
 }
 
+/// How many system calls it took, and with what errno a train was refused.
+fn calls(socket: &mut DatagramSocket, to: SocketAddr, packets: &[IoSlice<'_>]) -> (usize, i32) {
+    let sent = socket.send(&to.into(), packets).unwrap();
+    (sent.calls, sent.refused.map_or(0, |error| error.raw_os_error().unwrap()))
+}
+
 #[test]
-fn refused_trains_go_packet_by_packet() {
+fn refused_trains_go_packet_by_packet_and_are_tried_again_later() {
     let mut socket = DatagramSocket::unicast(V4, 1).unwrap();
-    let to = socket.address().unwrap();
+    let other = DatagramSocket::unicast(V4, 1).unwrap();
+    let [to, elsewhere] = [&socket, &other].map(|socket| socket.address().unwrap());
     let mut sender = DatagramSocket::unicast(V4, 1).unwrap();
     let packets = train(3, 1_000, 7);
     let slices: Vec<_> = packets.iter().map(|packet| IoSlice::new(packet)).collect();
-    assert_eq!(sender.send(&to.into(), &slices).unwrap(), 1);
+    assert_eq!(calls(&mut sender, to, &slices), (1, 0));
     // The kernel makes no train of packets without checksums.
     raw::set(&sender.socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1_i32).unwrap();
-    assert_eq!(sender.send(&to.into(), &slices).unwrap(), 4);
-    assert_eq!(sender.train_packet_bytes_max(), 999);
+    assert_eq!(calls(&mut sender, to, &slices), (4, libc::EINVAL));
     // Remembered: it is not asked again.
-    assert_eq!(sender.send(&to.into(), &slices).unwrap(), 3);
+    assert_eq!(calls(&mut sender, to, &slices), (3, 0));
+    // But for now, and for this receiver.
+    raw::set(&sender.socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 0_i32).unwrap();
+    assert_eq!(calls(&mut sender, elsewhere, &slices), (1, 0));
+    assert_eq!(calls(&mut sender, to, &slices), (3, 0));
+    sender.refusals[0].until = Clock.read();
+    assert_eq!(calls(&mut sender, to, &slices), (1, 0));
+    assert!(sender.refusals.is_empty());
     let mut buffer = vec![0; RECEIVE_BYTES_MAX];
     let mut got = Vec::new();
     while let Some(received) = socket.receive(&mut buffer).unwrap() {
         got.extend(buffer[..received.bytes].chunks(received.segment).map(<[u8]>::to_vec));
     }
-    assert_eq!(got, [packets.clone(), packets.clone(), packets].concat());
+    assert_eq!(got, vec![packets; 5].concat());
 }
 
 #[test]
@@ -247,14 +260,20 @@ fn packets_longer_than_the_path_carries_are_no_train() {
     raw::set(&sender.socket, libc::IPPROTO_IPV6, libc::IPV6_MTU, 1_280_i32).unwrap();
     let packets = train(2, 3_000, 3_000);
     let slices: Vec<_> = packets.iter().map(|packet| IoSlice::new(packet)).collect();
-    assert_eq!(sender.send(&to.into(), &slices).unwrap(), 3);
-    assert_eq!(sender.train_packet_bytes_max(), 2_999);
+    assert_eq!(calls(&mut sender, to, &slices).0, 3);
+    assert_eq!(sender.refusals[0].packet_bytes_max, 2_999);
     let short = [IoSlice::new(&packets[0][..1_000]), IoSlice::new(&packets[1][..1_000])];
-    assert_eq!(sender.send(&to.into(), &short).unwrap(), 1);
+    assert_eq!(calls(&mut sender, to, &short), (1, 0));
     let mut buffer = vec![0; RECEIVE_BYTES_MAX];
     for expected in [3_000, 3_000, 2_000] {
         assert_eq!(socket.receive(&mut buffer).unwrap().unwrap().bytes, expected);
     }
+}
+
+#[test]
+fn what_icmp_says_of_the_path_is_no_matter_of_ipv4() {
+    let socket = DatagramSocket::unicast(V4, 1).unwrap();
+    assert_eq!(sockopt::ip_mtu_discover(&socket), Ok(Ipv4PathMtuDiscovery::OMIT));
 }
 
 #[test]
@@ -265,7 +284,7 @@ fn an_address_that_takes_nothing_says_nothing_of_trains() {
     let nowhere = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
     let error = sender.send(&nowhere.into(), &slices).unwrap_err();
     assert_eq!(Errno::from_io_error(&error), Some(Errno::INVAL));
-    assert_eq!(sender.train_packet_bytes_max(), usize::MAX);
+    assert!(sender.refusals.is_empty());
 }
 
 #[test]
