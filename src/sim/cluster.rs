@@ -429,7 +429,7 @@ impl<C: Core> Cluster<C> {
     }
 
     /// Sends a datagram to everybody, from nobody.
-    pub fn throw(&mut self, datagram: Option<(Channel, HeapBuffer)>) {
+    fn throw(&mut self, datagram: Option<(Channel, HeapBuffer)>) {
         let Some((channel, bytes)) = datagram else { return };
         for to in 0..self.hosts.len() {
             let bytes = bytes.clone();

@@ -54,7 +54,6 @@ pub(super) fn options(setup: &Setup) -> options::Options {
         backlog_bytes: 1 << 20,
         state_part_bytes: tuning.state_part_bytes,
         tells_places: true,
-        ..options::Options::default()
     }
 }
 
