@@ -3,8 +3,7 @@
 //! Every build makes some short runs. `MADRIGAL_SEEDS=0..5000` makes those in full length, and a
 //! few with many daemons; `MADRIGAL_SEED=17` makes one of them.
 
-// The test reads what a failure prints, and needs no more of it.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "only what a failure prints is read here")]
 #[path = "../examples/sim/arguments.rs"]
 mod arguments;
 

@@ -24,8 +24,8 @@ pub enum Action {
     Pause(usize, Duration),
     /// Crashes a daemon as soon as it is in the state of this name; any daemon where there is none.
     CrashIn(Option<usize>, &'static str),
-    /// Crashes a daemon as soon as it has sent so many datagrams in one turn; any daemon where there
-    /// is none. What it had still to send is lost.
+    /// Crashes a daemon as soon as it has sent so many datagrams in one turn; any daemon
+    /// where there is none. What it had still to send is lost.
     CrashAmid(Option<usize>, usize),
     /// Cuts the network into parts as soon as some daemon is in the state of this name.
     PartitionIn(Vec<usize>, &'static str),

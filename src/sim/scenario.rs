@@ -202,11 +202,8 @@ impl Plan {
             }
             3 | 4 => {
                 let whom = rng.chance(500).then_some(host);
-                self.actions.push((at, Action::CrashIn(whom, STATES[rng.index(STATES.len())])));
-                for host in 0..self.daemons {
-                    let back = soon(rng, 6);
-                    self.actions.push((back, Action::Start(host)));
-                }
+                let state = STATES[rng.index(STATES.len())];
+                self.trap(rng, at, Action::CrashIn(whom, state));
             }
             5 | 6 => {
                 let parts = parts(rng, self.daemons);
@@ -249,13 +246,20 @@ impl Plan {
             14 | 15 => self.shortage(rng, at),
             16 => {
                 let whom = rng.chance(500).then_some(host);
-                self.actions.push((at, Action::CrashAmid(whom, rng.within(1..7) as usize)));
-                for host in 0..self.daemons {
-                    let back = soon(rng, 6);
-                    self.actions.push((back, Action::Start(host)));
-                }
+                let sent = rng.within(1..7) as usize;
+                self.trap(rng, at, Action::CrashAmid(whom, sent));
             }
             _ => self.actions.push((at, Action::Stranger)),
+        }
+    }
+
+    /// Some daemon will crash, and whichever it is comes back.
+    fn trap(&mut self, rng: &mut Rng, at: Instant, trap: Action) {
+        let timeout = self.tuning.failure_timeout.as_nanos() as u64;
+        self.actions.push((at, trap));
+        for host in 0..self.daemons {
+            let back = at + Duration::from_nanos(rng.below(6 * timeout));
+            self.actions.push((back, Action::Start(host)));
         }
     }
 
