@@ -303,12 +303,16 @@ impl Plan {
     }
 }
 
-/// Work on a datagram of which a rotation of the token with all that it may bring takes a quarter
-/// of the failure timeout, so that a busy daemon is one that works, and no failed one.
+/// Longest work on a datagram once faults have stopped: with much more, the load of some runs is
+/// more than their daemons can do, and nothing is promised of when it is done.
+const BUSY_NS_MAX: u64 = 10_000;
+
+/// Work on a datagram of which a rotation of the token with all that it may bring takes at most a
+/// quarter of the failure timeout, so that a busy daemon is one that works, and no failed one.
 fn busy(daemons: usize, tuning: &Tuning) -> u64 {
     // What three windows of a ring bring, and a few packets of membership from each.
     let packets = 3 * tuning.window_packets as u64 + 10 * daemons as u64;
-    tuning.failure_timeout.as_nanos() as u64 / 4 / packets
+    (tuning.failure_timeout.as_nanos() as u64 / 4 / packets).min(BUSY_NS_MAX)
 }
 
 fn workloads(rng: &mut Rng, daemons: usize) -> Vec<Workload> {
