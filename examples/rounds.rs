@@ -39,6 +39,8 @@ fn cluster(daemons: usize) -> Cluster<Ordering> {
     let tuning = Tuning {
         failure_timeout: Duration::from_millis(100),
         rest_interval: Duration::from_millis(10),
+        reorder_allowance: Duration::from_micros(300),
+        notice_interval: Duration::from_micros(30),
         window_packets: 1_000,
         datagram_bytes: 1_472,
         state_part_bytes: 64 * 1024,

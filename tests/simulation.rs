@@ -3,15 +3,23 @@
 //! Every build makes some short runs. `MADRIGAL_SEEDS=0..5000` makes those in full length, and a
 //! few with many daemons; `MADRIGAL_SEED=17` makes one of them.
 
+#[allow(dead_code, reason = "only what a failure prints is read here")]
+#[path = "../examples/sim/arguments.rs"]
+mod arguments;
+
 use std::ops::Range;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use madrigal::sim::Options;
+use clap::Parser;
 use madrigal::sim::core::Core;
 use madrigal::sim::group::Grouped;
 use madrigal::sim::order::Ordering;
 use madrigal::sim::report::{Failure, sweep};
+use madrigal::sim::scenario::What;
+use madrigal::sim::{Options, run};
+
+use arguments::Arguments;
 
 /// Runs of every build.
 const SEEDS: Range<u64> = 0..12;
@@ -66,4 +74,32 @@ fn every_seed_keeps_every_property_of_the_order() {
 #[test]
 fn every_seed_keeps_every_property_of_the_groups() {
     simulate_all::<Grouped>("groups");
+}
+
+/// Words that a shell makes of the command that a failure prints, behind the `--` for cargo.
+fn replayed(failure: &Failure) -> Arguments {
+    let text = failure.to_string();
+    let (_, words) = text.split_once("--example sim --").expect("a command");
+    Arguments::parse_from(["sim"].into_iter().chain(words.split_whitespace()))
+}
+
+fn replays_the_same<C: Core>(options: Options, seed: u64) {
+    let what = What::Panic("none".to_owned());
+    let failure = Failure { seed, options: options.clone(), flag: C::FLAG, what };
+    let arguments = replayed(&failure);
+    assert_eq!(arguments.runs(), seed..seed + 1);
+    assert!(arguments.timeline);
+    assert_eq!(arguments.groups, !C::FLAG.is_empty());
+    let (first, again) = (run::<C>(seed, &options), run::<C>(seed, &arguments.options()));
+    assert!(first.trace == again.trace, "{failure}");
+}
+
+#[test]
+fn the_command_that_a_failure_prints_makes_the_same_run() {
+    let faults = Some(Duration::from_millis(60));
+    for (daemons, faults) in [(None, faults), (Some(3), faults), (Some(2), None)] {
+        let options = Options { daemons, faults, timeline: false };
+        replays_the_same::<Ordering>(options.clone(), 1);
+        replays_the_same::<Grouped>(options, 2);
+    }
 }

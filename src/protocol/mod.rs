@@ -274,7 +274,9 @@ impl<S: Store> Protocol<S> {
     /// The next step of the order itself, as the group layer took it: for a judge of runs, and only
     /// where [`Options::tells_places`] asks for it.
     pub fn poll_order(&mut self) -> Option<Output<S::Buffer>> {
-        self.judged.as_mut()?.pop_front()
+        let taken = self.judged.as_mut()?.pop_front();
+        // The packet that gave the place is on its way, though nothing takes effect here.
+        taken.or_else(|| if self.is_blocked { self.order.poll_placed() } else { None })
     }
 
     /// The next thing to tell the operator.

@@ -271,6 +271,14 @@ impl<S: Store> Order<S> {
         self.cx.out.outputs.pop_front()
     }
 
+    /// The next place that was given, ahead of other steps that wait before it: for a judge of
+    /// runs.
+    pub(super) fn poll_placed(&mut self) -> Option<Output<S::Buffer>> {
+        let outputs = &mut self.cx.out.outputs;
+        let is_placed = |output: &Output<S::Buffer>| matches!(output, Output::Placed { .. });
+        outputs.remove(outputs.iter().position(is_placed)?)
+    }
+
     /// The next thing to tell the operator.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.cx.out.events.pop_front()

@@ -12,12 +12,14 @@ use super::checker::trace::{
 };
 use super::clients::daemon_name;
 use super::core::{Channel, Core, Output, Setup, Transmit, Tuning};
+use super::cover::Cover;
 pub use super::due::Action;
 use super::due::{Happening, Queue};
 use super::host::Host;
 use super::network::{Network, Route, Weather};
 use super::payload::{content, payload};
 use super::rng::Rng;
+use super::store::Shortage;
 use super::timeline::{Note, Timeline};
 use super::workload::Workload;
 
@@ -33,7 +35,7 @@ pub struct Cluster<C> {
     pub(super) trace: Trace,
     pub(super) step: u64,
     pub(super) rng: Rng,
-    traps: Vec<Action>,
+    pub(super) traps: Vec<Action>,
     tuning: Tuning,
     /// What is the same for all daemons of a run.
     run: u64,
@@ -42,7 +44,8 @@ pub struct Cluster<C> {
     pub(super) places: HashMap<Place, (MessageId, Option<(usize, usize)>)>,
     /// The logs of sessions that have not ended.
     pub(super) sessions: BTreeMap<PrivateGroup, usize>,
-    timeline: Timeline,
+    pub(super) timeline: Timeline,
+    pub(super) cover: Cover,
     /// Events in a row without time passing, to find a core that wants to be called at once
     /// for ever.
     stuck: u32,
@@ -76,6 +79,7 @@ impl<C: Core> Cluster<C> {
             places: HashMap::default(),
             sessions: BTreeMap::new(),
             timeline: Timeline::default(),
+            cover: Cover::default(),
             stuck: 0,
         }
     }
@@ -152,6 +156,12 @@ impl<C: Core> Cluster<C> {
         &self.trace
     }
 
+    /// What the run met so far.
+    pub fn cover(&self) -> Cover {
+        let running = self.hosts.iter().filter_map(|host| host.core.as_ref());
+        running.fold(self.cover, |cover, core| cover.with(core))
+    }
+
     /// Lets `action` happen in a while.
     pub fn schedule(&mut self, at: Instant, action: Action) {
         self.push(at, Happening::Act(Box::new(action)));
@@ -213,7 +223,9 @@ impl<C: Core> Cluster<C> {
                 self.hosts[host].paused_until = self.hosts[host].paused_until.max(until);
                 self.push(until, Happening::Resume { host });
             }
-            Action::CrashIn(..) | Action::PartitionIn(..) => self.traps.push(action),
+            Action::CrashIn(..) | Action::CrashAmid(..) | Action::PartitionIn(..) => {
+                self.traps.push(action);
+            }
             Action::Partition(parts) => self.network.partition(&parts),
             Action::Link(from, to, up) => self.network.set_link(from, to, up),
             Action::Reject(from, to, on) => self.network.set_rejected(from, to, on),
@@ -222,24 +234,31 @@ impl<C: Core> Cluster<C> {
             Action::Reload(host, cluster) => self.reload(host, cluster),
             Action::Weather(weather) => self.network.weather = weather,
             Action::Stale => {
-                if let Some((channel, bytes)) = self.network.recall() {
-                    self.throw(channel, &bytes);
-                }
+                let old = self.network.recall();
+                self.throw(old);
+            }
+            Action::StaleOf(kind) => {
+                let old = self.network.recall_of(kind);
+                self.throw(old);
+            }
+            Action::Memory(host, shortage) => {
+                self.with(host, |core, _| core.set_memory(shortage));
             }
             Action::Stranger => {
-                let (channel, bytes) = self.network.stranger();
-                self.throw(channel, &bytes);
+                let noise = self.network.stranger();
+                self.throw(Some(noise));
             }
         }
     }
 
-    /// Ends all that only scenarios do: traps, pauses, cut links, bad weather.
+    /// Ends all that only scenarios do: traps, pauses, cut links, bad weather, lack of memory.
     pub fn calm(&mut self) {
         self.traps.clear();
         self.calmed = self.queue.cut();
         self.network.heal();
         self.network.weather = Weather::FAIR;
         for host in 0..self.hosts.len() {
+            self.with(host, |core, _| core.set_memory(Shortage::default()));
             if self.hosts[host].paused_until > self.now {
                 self.hosts[host].paused_until = self.now;
                 self.push(self.now, Happening::Resume { host });
@@ -281,7 +300,11 @@ impl<C: Core> Cluster<C> {
 
     fn happen(&mut self, what: Happening) {
         match what {
-            Happening::Arrive { to, channel, bytes } => self.arrive(to, channel, bytes),
+            Happening::Arrive { from, to, channel, bytes } => {
+                let room = self.network.weather.buffer_bytes;
+                self.hosts[to].receive(from, channel, bytes, room);
+                self.schedule_work(to);
+            }
             Happening::Work { host, life } => {
                 if self.hosts[host].life.incarnation == life {
                     self.work(host);
@@ -395,6 +418,7 @@ impl<C: Core> Cluster<C> {
 
     fn end(&mut self, host: usize, event: DaemonEvent) {
         let Some(mut core) = self.hosts[host].core.take() else { return };
+        self.cover = self.cover.with(&core);
         while let Some(output) = core.poll_output() {
             // It may be on its way already.
             if let Output::Given { place } = output {
@@ -410,18 +434,13 @@ impl<C: Core> Cluster<C> {
         }
     }
 
-    /// Sends `bytes` to everybody, from nobody.
-    fn throw(&mut self, channel: Channel, bytes: &HeapBuffer) {
+    /// Sends a datagram to everybody, from nobody.
+    fn throw(&mut self, datagram: Option<(Channel, HeapBuffer)>) {
+        let Some((channel, bytes)) = datagram else { return };
         for to in 0..self.hosts.len() {
             let bytes = bytes.clone();
-            self.push(self.now, Happening::Arrive { to, channel, bytes });
+            self.push(self.now, Happening::Arrive { from: None, to, channel, bytes });
         }
-    }
-
-    fn arrive(&mut self, to: usize, channel: Channel, bytes: HeapBuffer) {
-        let room = self.network.weather.buffer_bytes;
-        self.hosts[to].receive(channel, bytes, room);
-        self.schedule_work(to);
     }
 
     fn schedule_work(&mut self, host: usize) {
@@ -442,12 +461,14 @@ impl<C: Core> Cluster<C> {
             return;
         }
         let first = if self.rng.chance(500) { Channel::Token } else { Channel::Data };
+        let Some((from, channel, bytes)) = self.hosts[host].take(first) else { return };
+        let from_the_dead = from.is_some_and(|from| self.hosts[from].core.is_none());
         let this = &mut self.hosts[host];
-        if let Some((channel, bytes)) = this.take(first)
-            && let Some(core) = &mut this.core
-        {
+        if let Some(core) = &mut this.core {
             core.handle_dropped(std::mem::take(&mut this.dropped));
+            let kept = (from_the_dead && core.state() == "recovery").then(|| core.retained());
             core.handle_packet(self.now, channel, &bytes);
+            self.cover.holes_filled_late += u64::from(kept.is_some_and(|k| core.retained() > k));
             self.drain(host);
         }
         self.schedule_work(host);
@@ -509,7 +530,7 @@ impl<C: Core> Cluster<C> {
 
     /// Takes all outputs of a core, as a daemon does after each input.
     fn drain(&mut self, host: usize) {
-        let mut cut = false;
+        let (mut cut, mut sent) = (false, 0);
         loop {
             self.spring_traps(host);
             let Some(core) = &mut self.hosts[host].core else { return };
@@ -521,6 +542,8 @@ impl<C: Core> Cluster<C> {
                 if !cut {
                     self.transmit(host, &transmit);
                 }
+                sent += 1;
+                self.spring_amid(host, sent);
             } else if let Some(output) = core.poll_output() {
                 self.output(host, output);
             } else {
@@ -530,41 +553,14 @@ impl<C: Core> Cluster<C> {
         self.rearm(host);
     }
 
-    /// Does what is to happen in a certain state of the daemon on `host`, once it is there.
-    fn spring_traps(&mut self, host: usize) {
-        let Some(core) = &self.hosts[host].core else { return };
-        let state = core.state();
-        if self.hosts[host].state == state {
-            return;
-        }
-        self.hosts[host].state = state;
-        self.timeline.note(self.step, self.now, Some(host), || Note::State(state));
-        let sprung = self.traps.iter().position(|trap| match trap {
-            Action::CrashIn(whom, wanted) => {
-                *wanted == state && whom.is_none_or(|whom| whom == host)
-            }
-            Action::PartitionIn(_, wanted) => *wanted == state,
-            _ => false,
-        });
-        match sprung.map(|index| self.traps.remove(index)) {
-            Some(Action::PartitionIn(parts, _)) => self.act(Action::Partition(parts)),
-            // Not at once: somewhere in what the state begins with.
-            Some(_) if self.rng.chance(300) => self.act(Action::Crash(host)),
-            Some(_) => {
-                let at = self.now + Duration::from_nanos(self.rng.below(300_000));
-                self.schedule(at, Action::Crash(host));
-            }
-            None => {}
-        }
-    }
-
     fn transmit(&mut self, from: usize, transmit: &Transmit) {
         let sender = self.hosts[from].life.daemon;
         self.timeline.note(self.step, self.now, Some(from), || {
             Note::Transmit(transmit.to, transmit.channel, transmit.bytes.as_ref().len())
         });
         if self.hosts[from].cluster != STRANGER {
-            self.network.record(transmit.channel, &transmit.bytes);
+            let kind = C::kind(transmit.channel, transmit.bytes.as_ref());
+            self.network.record(kind, transmit.channel, &transmit.bytes);
         }
         for to in 0..self.hosts.len() {
             let receiver = self.hosts[to].life.daemon;
@@ -578,7 +574,8 @@ impl<C: Core> Cluster<C> {
                 // The kernel's checksum finds what is not intact; what it may miss is for keys.
                 let (channel, bytes) = (route.channel, arrival.bytes);
                 if arrival.intact || !C::is_packet(channel, bytes.as_ref()) {
-                    self.push(arrival.at, Happening::Arrive { to, channel, bytes });
+                    let from = Some(from);
+                    self.push(arrival.at, Happening::Arrive { from, to, channel, bytes });
                 }
             }
         }

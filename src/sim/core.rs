@@ -6,6 +6,7 @@ use crate::base::buffer::HeapBuffer;
 use crate::base::{DaemonId, Instant, PrivateGroup, RingId, Service};
 
 use super::checker::trace::{Place, SessionEvent};
+use super::store::Shortage;
 use super::workload::Workload;
 
 /// One daemon's ordering core, as one life of it runs in the simulator.
@@ -57,6 +58,14 @@ pub trait Core: Sized {
         false
     }
 
+    /// Lets its memory run short, or have room again.
+    fn set_memory(&mut self, _shortage: Shortage) {}
+
+    /// How often there was no room for data, and for what has to be delivered.
+    fn refused(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
     /// The next datagram that it wants to send.
     fn poll_transmit(&mut self) -> Option<Transmit>;
 
@@ -74,7 +83,16 @@ pub trait Core: Sized {
 
     /// Whether `bytes` of `channel` read as a packet of `daemon`, by their form alone.
     fn is_packet(channel: Channel, bytes: &[u8]) -> bool;
+
+    /// Which of its kinds of packets `bytes` are, below [`KINDS`]: of each, some are kept to be
+    /// sent again.
+    fn kind(channel: Channel, _bytes: &[u8]) -> usize {
+        channel as usize
+    }
 }
+
+/// Kinds of packets that a core has, at most.
+pub const KINDS: usize = 16;
 
 /// Identities of the cluster that its configuration files have.
 pub const CLUSTERS: [u64; 2] = [0xc1, 0xc2];
@@ -107,6 +125,10 @@ pub struct Tuning {
     pub failure_timeout: Duration,
     /// How often a token that nobody needs goes round.
     pub rest_interval: Duration,
+    /// By how much a packet may be late before it counts as lost.
+    pub reorder_allowance: Duration,
+    /// Shortest time between two notices of what was received.
+    pub notice_interval: Duration,
     /// Packets that may be unacknowledged in the ring.
     pub window_packets: u32,
     /// Bytes of the largest datagram.

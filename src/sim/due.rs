@@ -9,6 +9,7 @@ use crate::base::{DaemonId, Instant};
 
 use super::core::Channel;
 use super::network::Weather;
+use super::store::Shortage;
 
 /// Something that a scenario does to the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,9 @@ pub enum Action {
     Pause(usize, Duration),
     /// Crashes a daemon as soon as it is in the state of this name; any daemon where there is none.
     CrashIn(Option<usize>, &'static str),
+    /// Crashes a daemon as soon as it has sent so many datagrams in one turn; any daemon
+    /// where there is none. What it had still to send is lost.
+    CrashAmid(Option<usize>, usize),
     /// Cuts the network into parts as soon as some daemon is in the state of this name.
     PartitionIn(Vec<usize>, &'static str),
     /// Cuts the network into parts: which one each daemon is in.
@@ -44,6 +48,10 @@ pub enum Action {
     Reload(usize, u64),
     /// Sends an old datagram again, to everybody.
     Stale,
+    /// The same with an old one of this kind.
+    StaleOf(usize),
+    /// Lets a daemon's memory run short, or have room again.
+    Memory(usize, Shortage),
     /// Sends noise to everybody.
     Stranger,
 }
@@ -51,6 +59,8 @@ pub enum Action {
 /// What is due at some moment.
 pub(super) enum Happening {
     Arrive {
+        /// Nobody where it is thrown in.
+        from: Option<usize>,
         to: usize,
         channel: Channel,
         bytes: HeapBuffer,

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
-use crate::base::buffer::{Heap, HeapBuffer};
+use crate::base::buffer::HeapBuffer;
 use crate::base::{DaemonId, Instant, PrivateGroup, Request, RingId, Service, SessionId};
 use crate::protocol::output::{self, Kind};
 use crate::protocol::{Daemon, Delivery, Protocol, Setup as ProtocolSetup};
+use crate::wire::header;
 
 use super::checker::trace::{Ask, SessionEvent};
 use super::clients::{Clients, Habits, Newcomer, daemon_name};
@@ -13,11 +14,15 @@ use super::core::{Channel, Core, Output, Setup, Transmit};
 use super::order;
 use super::rng::Rng;
 use super::session::event;
+use super::store::{Memory, Shortage, retry_at};
 use super::workload::Workload;
 
 /// A daemon with its sessions.
 pub struct Grouped {
-    protocol: Protocol<Heap>,
+    protocol: Protocol<Memory>,
+    memory: Memory,
+    /// When what waits for memory is tried again.
+    retry_at: Option<Instant>,
     clients: Clients,
     rng: Rng,
     /// The regular configuration that was installed last.
@@ -51,7 +56,7 @@ impl Grouped {
         request: Request<HeapBuffer>,
     ) {
         self.session(self.clients.address(id), event);
-        self.protocol.handle_request(now, id, request, &mut Heap);
+        self.protocol.handle_request(now, id, request, &mut self.memory);
         self.drain(now);
     }
 
@@ -118,14 +123,25 @@ impl Grouped {
             while self.protocol.poll_event().is_some() {}
             if !thrown_out.is_empty() {
                 for id in thrown_out {
-                    self.protocol.handle_request(now, id, Request::Disconnect, &mut Heap);
+                    self.protocol.handle_request(now, id, Request::Disconnect, &mut self.memory);
                 }
                 continue;
+            }
+            if self.protocol.is_blocked() {
+                break;
             }
             let Some((id, event, request)) = self.clients.echo() else { break };
             let session = self.clients.address(id);
             self.outputs.push_back(Output::Session { session, event });
-            self.protocol.handle_request(now, id, request, &mut Heap);
+            self.protocol.handle_request(now, id, request, &mut self.memory);
+        }
+        self.retry_at = self.protocol.is_blocked().then(|| retry_at(now));
+    }
+
+    /// Goes on with what waits for memory, as a daemon does in each turn.
+    fn retry(&mut self, now: Instant) {
+        if self.protocol.is_blocked() {
+            self.protocol.handle_memory(now, &mut self.memory);
         }
     }
 
@@ -214,8 +230,11 @@ impl Core for Grouped {
         let habits = Habits::random(&mut Rng::new(setup.run));
         let (number, daemons) = (setup.daemon.get(), setup.daemons.len() as u32);
         let clients = Clients::new(number, daemons, setup.incarnation, habits, rng.fork());
+        let mut memory = Memory::new(setup.seed);
         let mut this = Self {
-            protocol: Protocol::new(&protocol_setup(setup), now, &mut Heap),
+            protocol: Protocol::new(&protocol_setup(setup), now, &mut memory),
+            memory,
+            retry_at: None,
             clients,
             rng,
             ring: RingId { number: 0, leader: setup.daemon },
@@ -235,6 +254,10 @@ impl Core for Grouped {
         let read = self.clients.nap();
         self.read(read);
         for (service, bytes) in habits.burst(&mut self.rng) {
+            // No more is taken from clients while memory is short.
+            if self.protocol.is_blocked() {
+                break;
+            }
             if let Some(newcomer) = self.clients.comes() {
                 self.connect(now, &newcomer);
             }
@@ -258,7 +281,11 @@ impl Core for Grouped {
     }
 
     fn handle_packet(&mut self, now: Instant, _: Channel, bytes: &HeapBuffer) {
-        self.protocol.handle_packet(now, bytes, &mut Heap);
+        self.retry(now);
+        let awaited = || self.protocol.awaits(bytes.as_ref());
+        if !header::is_data(bytes.as_ref()) || self.memory.takes_data(awaited) {
+            self.protocol.handle_packet(now, bytes, &mut self.memory);
+        }
         self.drain(now);
     }
 
@@ -267,24 +294,33 @@ impl Core for Grouped {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        self.protocol.handle_timeout(now, &mut Heap);
+        self.retry(now);
+        self.protocol.handle_timeout(now, &mut self.memory);
         self.drain(now);
     }
 
     fn handle_unreachable(&mut self, now: Instant, daemon: DaemonId) {
-        self.protocol.handle_unreachable(now, daemon, &mut Heap);
+        self.protocol.handle_unreachable(now, daemon, &mut self.memory);
         self.drain(now);
     }
 
     fn handle_reload(&mut self, now: Instant, setup: &Setup) -> bool {
-        self.protocol.handle_reload(now, protocol_setup(setup), &mut Heap);
+        self.protocol.handle_reload(now, protocol_setup(setup), &mut self.memory);
         self.drain(now);
         true
     }
 
     fn handle_stop(&mut self, now: Instant) {
-        self.protocol.handle_stop(now, &mut Heap);
+        self.protocol.handle_stop(now, &mut self.memory);
         self.drain(now);
+    }
+
+    fn set_memory(&mut self, shortage: Shortage) {
+        self.memory.set(shortage);
+    }
+
+    fn refused(&self) -> (u64, u64) {
+        self.memory.refused()
     }
 
     fn poll_transmit(&mut self) -> Option<Transmit> {
@@ -296,7 +332,7 @@ impl Core for Grouped {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.protocol.poll_timeout()
+        self.protocol.poll_timeout().into_iter().chain(self.retry_at).min()
     }
 
     fn state(&self) -> &'static str {
@@ -309,5 +345,9 @@ impl Core for Grouped {
 
     fn is_packet(channel: Channel, bytes: &[u8]) -> bool {
         order::Ordering::is_packet(channel, bytes)
+    }
+
+    fn kind(channel: Channel, bytes: &[u8]) -> usize {
+        order::Ordering::kind(channel, bytes)
     }
 }

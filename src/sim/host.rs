@@ -17,7 +17,8 @@ pub(super) struct Host<C> {
     pub(super) core: Option<C>,
     /// Index of its log in the trace.
     pub(super) log: usize,
-    pub(super) inbox: [VecDeque<HeapBuffer>; 2],
+    /// Each with the machine that sent it.
+    pub(super) inbox: [VecDeque<(Option<usize>, HeapBuffer)>; 2],
     pub(super) inbox_bytes: [usize; 2],
     /// Datagrams that found no room since the last one that was taken.
     pub(super) dropped: u32,
@@ -99,21 +100,27 @@ impl<C: Core> Host<C> {
     }
 
     /// Puts a datagram into a receive buffer of `room` bytes, if a daemon has it open.
-    pub(super) fn receive(&mut self, channel: Channel, bytes: HeapBuffer, room: usize) {
+    pub(super) fn receive(
+        &mut self,
+        from: Option<usize>,
+        channel: Channel,
+        bytes: HeapBuffer,
+        room: usize,
+    ) {
         if self.core.is_none() {
             return;
         }
         let held = &mut self.inbox_bytes[channel as usize];
         if *held + bytes.as_ref().len() <= room {
             *held += bytes.as_ref().len();
-            self.inbox[channel as usize].push_back(bytes);
+            self.inbox[channel as usize].push_back((from, bytes));
         } else {
             self.dropped += 1;
         }
     }
 
-    /// The next datagram; of both sockets, `first`'s if there is one.
-    pub(super) fn take(&mut self, first: Channel) -> Option<(Channel, HeapBuffer)> {
+    /// The next datagram and its sender; of both sockets, `first`'s if there is one.
+    pub(super) fn take(&mut self, first: Channel) -> Option<(Option<usize>, Channel, HeapBuffer)> {
         let second = match first {
             Channel::Data => Channel::Token,
             Channel::Token => Channel::Data,
@@ -121,9 +128,9 @@ impl<C: Core> Host<C> {
         let channel = [first, second]
             .into_iter()
             .find(|channel| !self.inbox[*channel as usize].is_empty())?;
-        let bytes = self.inbox[channel as usize].pop_front()?;
+        let (from, bytes) = self.inbox[channel as usize].pop_front()?;
         self.inbox_bytes[channel as usize] -= bytes.as_ref().len();
-        Some((channel, bytes))
+        Some((from, channel, bytes))
     }
 
     /// Forgets what the daemon had, once it is gone.

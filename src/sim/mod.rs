@@ -9,6 +9,8 @@
 //! listen.rs    what daemons say            report.rs   what a run comes to
 //! core.rs      what is simulated           payload.rs  messages that tell who they are
 //! order.rs     the ordering core alone     group.rs    all of a daemon's protocol, with sessions
+//! store.rs     memory that runs short      cover.rs    counts what runs met
+//! traps.rs     what befalls daemons in some state
 //! clients.rs   what sessions do            session.rs  their frames
 //! reader.rs    who reads slowly            checker/     judges the trace
 //! timeline.rs  shows it
@@ -18,6 +20,7 @@ pub mod checker;
 pub mod clients;
 pub mod cluster;
 pub mod core;
+pub mod cover;
 mod due;
 pub mod group;
 mod host;
@@ -31,7 +34,9 @@ pub mod report;
 pub mod rng;
 pub mod scenario;
 mod session;
+pub mod store;
 pub mod timeline;
+mod traps;
 pub mod workload;
 
 pub use scenario::{Options, Run, run};

@@ -6,11 +6,14 @@ use std::time::Duration;
 use crate::base::Instant;
 use crate::base::buffer::{Buffer, HeapBuffer};
 
-use super::core::Channel;
+use super::core::{Channel, KINDS};
 use super::rng::Rng;
 
-/// Old datagrams kept to be sent again.
-const RECORDED_MAX: usize = 256;
+/// Old datagrams of each kind kept to be sent again.
+const RECORDED_MAX: usize = 64;
+
+/// Datagrams of a kind of which each is kept; of later ones a few, by lot.
+const RECORDED_FIRST: u64 = 1_000;
 
 /// What happens to datagrams, in per mille of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +115,14 @@ pub struct Arrival {
     pub intact: bool,
 }
 
+/// Old datagrams of one kind.
+#[derive(Clone, Default)]
+struct Recorded {
+    /// How many there were.
+    seen: u64,
+    kept: VecDeque<(Channel, HeapBuffer)>,
+}
+
 /// The network.
 pub struct Network {
     /// Weather from now on.
@@ -120,7 +131,8 @@ pub struct Network {
     links: Vec<Vec<bool>>,
     /// From where to where tokens are refused.
     rejected: Vec<(usize, usize)>,
-    recorded: VecDeque<(Channel, HeapBuffer)>,
+    /// By kind, with how many there were: rare ones are not to drown in data.
+    recorded: Vec<Recorded>,
     rng: Rng,
 }
 
@@ -128,7 +140,8 @@ impl Network {
     /// A network where everybody hears everybody.
     pub fn new(daemons: usize, weather: Weather, rng: Rng) -> Self {
         let links = vec![vec![true; daemons]; daemons];
-        Self { weather, links, rejected: Vec::new(), recorded: VecDeque::new(), rng }
+        let recorded = vec![Recorded::default(); KINDS];
+        Self { weather, links, rejected: Vec::new(), recorded, rng }
     }
 
     /// Lets everybody hear everybody.
@@ -218,24 +231,34 @@ impl Network {
         Arrival { at, bytes, intact }
     }
 
-    /// Keeps a datagram, now and then, to be sent again much later.
-    pub fn record(&mut self, channel: Channel, bytes: &HeapBuffer) {
-        if self.rng.chance(50) {
-            if self.recorded.len() == RECORDED_MAX {
-                let gone = self.rng.index(RECORDED_MAX);
-                self.recorded.remove(gone);
+    /// Keeps a datagram of some kind, now and then, to be sent again much later.
+    pub fn record(&mut self, kind: usize, channel: Channel, bytes: &HeapBuffer) {
+        let recorded = &mut self.recorded[kind];
+        recorded.seen += 1;
+        if recorded.seen < RECORDED_FIRST || self.rng.chance(50) {
+            if recorded.kept.len() == RECORDED_MAX {
+                recorded.kept.swap_remove_back(self.rng.index(RECORDED_MAX));
             }
-            self.recorded.push_back((channel, bytes.clone()));
+            recorded.kept.push_back((channel, bytes.clone()));
         }
     }
 
-    /// An old datagram, if one was kept.
+    /// An old datagram, if one was kept: of each kind as often.
     pub fn recall(&mut self) -> Option<(Channel, HeapBuffer)> {
-        if self.recorded.is_empty() {
-            return None;
-        }
-        let which = self.rng.index(self.recorded.len());
-        Some(self.recorded[which].clone())
+        let kinds: Vec<usize> = (0..KINDS).filter(|kind| self.has_kept(*kind)).collect();
+        let kind = *kinds.get(self.rng.index(kinds.len().max(1)))?;
+        self.recall_of(kind)
+    }
+
+    /// An old datagram of this kind, if one was kept.
+    pub fn recall_of(&mut self, kind: usize) -> Option<(Channel, HeapBuffer)> {
+        let kept = &self.recorded[kind].kept;
+        let which = self.rng.index(kept.len().max(1));
+        kept.get(which).cloned()
+    }
+
+    fn has_kept(&self, kind: usize) -> bool {
+        !self.recorded[kind].kept.is_empty()
     }
 
     /// A datagram of a stranger: noise.

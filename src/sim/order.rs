@@ -9,17 +9,20 @@ use crate::base::{DaemonId, Instant, RingId, Seq, Service, Store};
 use crate::protocol::options;
 use crate::protocol::order::Order;
 use crate::protocol::output::{self, Kind, To};
+use crate::wire::header;
 use crate::wire::packet::{Packet, parse};
 
 use super::checker::trace::Place;
 use super::core::{CLUSTERS, Channel, Core, Output, Placement, Setup, Transmit};
+use super::store::{Memory, Shortage};
 
 /// Enough of a message to know it by.
 const HEAD_BYTES: usize = 16;
 
 /// The ordering core of one daemon.
 pub struct Ordering {
-    order: Order<Heap>,
+    order: Order<Memory>,
+    memory: Memory,
     cluster: u64,
     /// Beginnings of the messages that have no place yet, in the order of submission.
     submitted: VecDeque<Vec<u8>>,
@@ -37,6 +40,8 @@ pub(super) fn options(setup: &Setup) -> options::Options {
         // The least that there may be: ten failure timeouts.
         forget_after: Duration::ZERO,
         token_repeat: (tuning.failure_timeout / 20).max(Duration::from_micros(300)),
+        reorder_allowance: tuning.reorder_allowance,
+        notice_interval: tuning.notice_interval,
         datagram_bytes,
         // Daemons need not have the same: a ring goes by the least.
         window_packets: tuning.window_packets as usize * (1 + setup.daemon.get() as usize % 3),
@@ -46,7 +51,6 @@ pub(super) fn options(setup: &Setup) -> options::Options {
         backlog_bytes: 1 << 20,
         state_part_bytes: tuning.state_part_bytes,
         tells_places: true,
-        ..options::Options::default()
     }
 }
 
@@ -135,10 +139,12 @@ impl Core for Ordering {
             seed: setup.seed,
             options: options(setup),
         };
-        let order = Order::new(&core, now, &mut Heap);
+        let mut memory = Memory::new(setup.seed);
+        let order = Order::new(&core, now, &mut memory);
         let ring = order.ring().expect("a daemon starts in a ring of its own");
         let mut this = Self {
             order,
+            memory,
             cluster: setup.cluster,
             submitted: VecDeque::new(),
             ring,
@@ -155,7 +161,7 @@ impl Core for Ordering {
             return false;
         }
         self.submitted.push_back(payload[..payload.len().min(HEAD_BYTES)].to_vec());
-        let taken = self.order.handle_submit(now, service, buffer, &mut Heap).is_ok();
+        let taken = self.order.handle_submit(now, service, buffer, &mut self.memory).is_ok();
         if !taken {
             self.submitted.pop_back();
         }
@@ -164,7 +170,10 @@ impl Core for Ordering {
     }
 
     fn handle_packet(&mut self, now: Instant, _: Channel, bytes: &HeapBuffer) {
-        self.order.handle_packet(now, bytes, &mut Heap);
+        let awaited = || self.order.awaits(bytes.as_ref());
+        if !header::is_data(bytes.as_ref()) || self.memory.takes_data(awaited) {
+            self.order.handle_packet(now, bytes, &mut self.memory);
+        }
         self.drain();
     }
 
@@ -173,18 +182,26 @@ impl Core for Ordering {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        self.order.handle_timeout(now, &mut Heap);
+        self.order.handle_timeout(now, &mut self.memory);
         self.drain();
     }
 
     fn handle_unreachable(&mut self, now: Instant, daemon: DaemonId) {
-        self.order.handle_unreachable(now, daemon, &mut Heap);
+        self.order.handle_unreachable(now, daemon, &mut self.memory);
         self.drain();
     }
 
     fn handle_stop(&mut self, now: Instant) {
-        self.order.handle_stop(now, &mut Heap);
+        self.order.handle_stop(now, &mut self.memory);
         self.drain();
+    }
+
+    fn set_memory(&mut self, shortage: Shortage) {
+        self.memory.set(shortage);
+    }
+
+    fn refused(&self) -> (u64, u64) {
+        self.memory.refused()
     }
 
     fn poll_transmit(&mut self) -> Option<Transmit> {
@@ -210,6 +227,11 @@ impl Core for Ordering {
     fn is_packet(_: Channel, bytes: &[u8]) -> bool {
         CLUSTERS.iter().any(|cluster| parse(*cluster, bytes).is_ok())
     }
+
+    fn kind(_: Channel, bytes: &[u8]) -> usize {
+        // Its own packets alone are asked about.
+        header::kind(bytes).map_or(0, |kind| kind as usize)
+    }
 }
 
 #[cfg(test)]
@@ -228,6 +250,8 @@ mod tests {
             datagram_bytes: 1_432,
             state_part_bytes: 150,
             first_incarnation: 1,
+            reorder_allowance: Duration::from_micros(300),
+            notice_interval: Duration::from_micros(30),
         };
         let (daemon, daemons) = (DaemonId::new(daemon), vec![DaemonId::new(1), DaemonId::new(2)]);
         let (cluster, seed) = (CLUSTERS[0], daemon.get().into());

@@ -1,18 +1,16 @@
 //! What a run comes to, for whoever started it: a line of numbers, or what went wrong and how to
 //! see it again.
 
-use std::any::Any;
 use std::fmt;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::checker::Violation;
 use super::checker::trace::{DaemonEvent, SessionEvent};
 use super::core::Core;
-use super::scenario::{Options, Run, run};
+use super::cover::Cover;
+use super::scenario::{Options, Run, What, run};
 
 /// Numbers of one run, or of several together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +27,8 @@ pub struct Summary {
     pub configurations: u64,
     /// Daemons crashed.
     pub crashes: u64,
+    /// What they met that is rare.
+    pub cover: Cover,
     /// Virtual time.
     pub time: Duration,
 }
@@ -36,7 +36,7 @@ pub struct Summary {
 impl Summary {
     /// Counts one run.
     pub fn of(run: &Run) -> Self {
-        let mut summary = Self { runs: 1, time: run.time, ..Self::default() };
+        let mut summary = Self { runs: 1, cover: run.cover, time: run.time, ..Self::default() };
         for entry in run.trace.daemons.iter().flat_map(|log| &log.entries) {
             summary.events += 1;
             match entry.event {
@@ -71,6 +71,7 @@ impl Summary {
         self.received += other.received;
         self.configurations += other.configurations;
         self.crashes += other.crashes;
+        self.cover.add(other.cover);
         self.time += other.time;
     }
 }
@@ -104,15 +105,6 @@ pub struct Failure {
     pub what: What,
 }
 
-/// How a run went wrong.
-#[derive(Debug)]
-pub enum What {
-    /// It broke a property.
-    Violation(Violation),
-    /// The core gave up: an assertion of its own.
-    Panic(String),
-}
-
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.what {
@@ -123,6 +115,9 @@ impl fmt::Display for Failure {
         write!(f, "replay: cargo run --profile sim --example sim --{flag} --seed {seed}")?;
         if let Some(daemons) = self.options.daemons {
             write!(f, " --daemons {daemons}")?;
+        }
+        if let Some(faults) = self.options.faults {
+            write!(f, " --faults-ms {}", faults.as_millis())?;
         }
         write!(f, " --timeline")
     }
@@ -178,17 +173,10 @@ pub fn sweep<C: Core>(
 ///
 /// What went wrong, with the command that shows it.
 pub fn judge<C: Core>(seed: u64, options: &Options) -> Result<Summary, Failure> {
-    let fail = |what| Err(Failure { seed, options: options.clone(), flag: C::FLAG, what });
-    match catch_unwind(AssertUnwindSafe(|| run::<C>(seed, options))) {
-        Ok(run) => match &run.verdict {
-            Ok(()) => Ok(Summary::of(&run)),
-            Err(violation) => fail(What::Violation(violation.clone())),
-        },
-        Err(panic) => fail(What::Panic(text_of(panic.as_ref()))),
+    let run = run::<C>(seed, options);
+    let (options, flag) = (options.clone(), C::FLAG);
+    match &run.verdict {
+        Ok(()) => Ok(Summary::of(&run)),
+        Err(what) => Err(Failure { seed, options, flag, what: what.clone() }),
     }
-}
-
-fn text_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
 }

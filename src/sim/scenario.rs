@@ -1,15 +1,20 @@
 //! Runs drawn by lot: how many daemons, how tuned, what befalls them, and how it ends.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use crate::base::limits::INCARNATION_MAX;
 use crate::base::{DaemonId, Instant, RingId};
 
 use super::checker::trace::{Ending, Trace};
 use super::checker::{Violation, check};
 use super::cluster::{Action, Cluster};
 use super::core::{CLUSTERS, Core, Tuning};
+use super::cover::Cover;
 use super::network::Weather;
 use super::rng::Rng;
+use super::store::Shortage;
 use super::timeline::Timeline;
 use super::workload::Workload;
 
@@ -33,14 +38,22 @@ pub struct Run {
     pub trace: Trace,
     /// How it came about.
     pub timeline: Timeline,
-    /// What the checker says.
-    pub verdict: Result<(), Violation>,
+    /// What went wrong.
+    pub verdict: Result<(), What>,
+    /// What it met.
+    pub cover: Cover,
     /// Virtual time of the whole run.
     pub time: Duration,
 }
 
-/// Incarnations are below this.
-pub const INCARNATIONS_END: u64 = 1 << 43;
+/// How a run went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// It broke a property.
+    Violation(Violation),
+    /// The core gave up: an assertion of its own.
+    Panic(String),
+}
 
 /// By fewer lives than this a clock is set back.
 const SET_BACK_MAX: u64 = 500;
@@ -66,12 +79,29 @@ pub fn run<C: Core>(seed: u64, options: &Options) -> Run {
     if options.timeline {
         cluster.record();
     }
-    plan.carry_out(&mut cluster);
-    let ending = end(&mut cluster, &plan, &mut rng);
-    let time = cluster.now().since(Instant::ZERO);
+    // What was seen until a core gave up is wanted most of all.
+    let made = catching(|| {
+        plan.carry_out(&mut cluster);
+        end(&mut cluster, &plan, &mut rng)
+    });
+    let (time, cover) = (cluster.now().since(Instant::ZERO), cluster.cover());
+    let (ending, panic) = match made {
+        Ok(ending) => (ending, Ok(())),
+        Err(panic) => (Ending::default(), Err(panic)),
+    };
     let (trace, timeline) = cluster.finish(ending);
-    let verdict = check(&trace);
-    Run { trace, timeline, verdict, time }
+    let judge = || catching(|| check(&trace).map_err(What::Violation))?;
+    let verdict = panic.and_then(|()| judge());
+    let cover = cover.with_trace(&trace);
+    Run { trace, timeline, verdict, cover, time }
+}
+
+fn catching<T>(work: impl FnOnce() -> T) -> Result<T, What> {
+    let text = |panic: Box<dyn Any + Send>| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
+    };
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| What::Panic(text(panic)))
 }
 
 /// What befalls the cluster until faults stop.
@@ -89,6 +119,9 @@ pub struct Plan {
     pub actions: Vec<(Instant, Action)>,
     /// When faults stop.
     pub end: Instant,
+    /// Nanoseconds that each daemon works on a datagram once faults have stopped. Where it is much,
+    /// the daemons are busy all the time, and yet a token is never near its timeout.
+    pub work_ns: u64,
     /// The links that stay cut one way, for good.
     pub one_way: Vec<(usize, usize)>,
     /// From where to where tokens are refused, for good.
@@ -105,12 +138,14 @@ impl Plan {
             _ => rng.within(9..13) as usize,
         });
         let failure_timeout = Duration::from_millis(rng.within(5..60));
-        let tuning = Tuning {
+        let mut tuning = Tuning {
             failure_timeout,
             rest_interval: failure_timeout * rng.within(1..20) as u32 / 10,
+            reorder_allowance: Duration::from_micros(*rng.pick(&[20, 300, 300, 3_000])),
+            notice_interval: Duration::from_micros(*rng.pick(&[5, 30, 30, 1_000])),
             window_packets: *rng.pick(&[2, 5, 20, 200]),
             datagram_bytes: *rng.pick(&[600, 1_432, 8_900]),
-            first_incarnation: if rng.chance(100) { INCARNATIONS_END - 1_000 } else { 1 },
+            first_incarnation: if rng.chance(100) { INCARNATION_MAX - 1_000 } else { 1 },
             state_part_bytes: *rng.pick(&[100, 300, 64 * 1024]),
         };
         let length =
@@ -120,9 +155,16 @@ impl Plan {
             0 if daemons > 1 => vec![(rng.index(daemons), rng.index(daemons))],
             _ => Vec::new(),
         };
+        let work_ns = if rng.chance(200) { busy(daemons, &tuning) } else { Weather::FAIR.work_ns };
+        if work_ns > Weather::FAIR.work_ns {
+            // Notices alone would be more work than there is time for.
+            let notices = Duration::from_nanos(8 * work_ns * daemons as u64);
+            tuning.notice_interval = tuning.notice_interval.max(notices);
+        }
         let mut plan = Self {
             daemons,
             tuning,
+            work_ns,
             stranger: daemons > 2 && rng.chance(50),
             workloads: workloads(rng, daemons),
             actions: Vec::new(),
@@ -157,7 +199,7 @@ impl Plan {
         let timeout = self.tuning.failure_timeout.as_nanos() as u64;
         let soon =
             |rng: &mut Rng, range: u64| at + Duration::from_nanos(rng.below(range * timeout));
-        match rng.below(15) {
+        match rng.below(18) {
             0 | 1 => {
                 self.actions.push((at, Action::Crash(host)));
                 let back = soon(rng, 3);
@@ -170,11 +212,8 @@ impl Plan {
             }
             3 | 4 => {
                 let whom = rng.chance(500).then_some(host);
-                self.actions.push((at, Action::CrashIn(whom, STATES[rng.index(STATES.len())])));
-                for host in 0..self.daemons {
-                    let back = soon(rng, 6);
-                    self.actions.push((back, Action::Start(host)));
-                }
+                let state = STATES[rng.index(STATES.len())];
+                self.trap(rng, at, Action::CrashIn(whom, state));
             }
             5 | 6 => {
                 let parts = parts(rng, self.daemons);
@@ -214,7 +253,36 @@ impl Plan {
                 }
             }
             13 => self.reload(rng, at),
+            14 | 15 => self.shortage(rng, at),
+            16 => {
+                let whom = rng.chance(500).then_some(host);
+                let sent = rng.within(1..7) as usize;
+                self.trap(rng, at, Action::CrashAmid(whom, sent));
+            }
             _ => self.actions.push((at, Action::Stranger)),
+        }
+    }
+
+    /// Some daemon will crash, and whichever it is comes back.
+    fn trap(&mut self, rng: &mut Rng, at: Instant, trap: Action) {
+        let timeout = self.tuning.failure_timeout.as_nanos() as u64;
+        self.actions.push((at, trap));
+        for host in 0..self.daemons {
+            let back = at + Duration::from_nanos(rng.below(6 * timeout));
+            self.actions.push((back, Action::Start(host)));
+        }
+    }
+
+    /// Some daemons, or all, have no memory for a while.
+    fn shortage(&mut self, rng: &mut Rng, at: Instant) {
+        let timeout = self.tuning.failure_timeout.as_nanos() as u64;
+        let often = *rng.pick(&[200, 1_000]);
+        for host in 0..self.daemons {
+            if rng.chance(often) {
+                self.actions.push((at, Action::Memory(host, Shortage::random(rng))));
+                let back = at + Duration::from_nanos(rng.below(10 * timeout));
+                self.actions.push((back, Action::Memory(host, Shortage::default())));
+            }
         }
     }
 
@@ -292,6 +360,18 @@ impl Plan {
     }
 }
 
+/// Longest work on a datagram once faults have stopped: with much more, the load of some runs is
+/// more than their daemons can do, and nothing is promised of when it is done.
+const BUSY_NS_MAX: u64 = 10_000;
+
+/// Work on a datagram of which a rotation of the token with all that it may bring takes at most a
+/// quarter of the failure timeout, so that a busy daemon is one that works, and no failed one.
+fn busy(daemons: usize, tuning: &Tuning) -> u64 {
+    // What three windows of a ring bring, and a few packets of membership from each.
+    let packets = 3 * tuning.window_packets as u64 + 10 * daemons as u64;
+    (tuning.failure_timeout.as_nanos() as u64 / 4 / packets).min(BUSY_NS_MAX)
+}
+
 fn workloads(rng: &mut Rng, daemons: usize) -> Vec<Workload> {
     let common = Workload::random(rng);
     (0..daemons)
@@ -312,6 +392,7 @@ fn parts(rng: &mut Rng, daemons: usize) -> Vec<usize> {
 /// Ends the faults and watches what comes of it.
 fn end<C: Core>(cluster: &mut Cluster<C>, plan: &Plan, rng: &mut Rng) -> Ending {
     cluster.calm();
+    cluster.act(Action::Weather(Weather { work_ns: plan.work_ns, ..Weather::FAIR }));
     for &(from, to) in &plan.one_way {
         cluster.network.set_link(from, to, false);
     }

@@ -11,15 +11,22 @@ use super::checker::check;
 use super::checker::trace::{Ending, Place, Trace};
 use super::cluster::{Action, Cluster};
 use super::core::{Channel, Core, Output, Placement, Setup, Transmit, Tuning};
+use super::group::Grouped;
 use super::network::Weather;
-use super::report::{Failure, Summary, What, judge};
+use super::order::Ordering;
+use super::report::{Failure, Summary, judge};
 use super::rng::Rng;
-use super::scenario::Plan;
+use super::scenario::{Plan, What, run};
 use super::workload::Workload;
 use super::{Options, checker};
 use crate::base::buffer::HeapBuffer;
 use crate::base::{DaemonId, Instant, RingId, Seq, Service};
 use model::{Fault, Model};
+
+thread_local! {
+    /// The message at which toys of this thread give up.
+    static BOMB: std::cell::Cell<u64> = const { std::cell::Cell::new(u64::MAX) };
+}
 
 /// Knows one configuration and no failures: right in fair weather, wrong in any other.
 struct Toy {
@@ -52,6 +59,7 @@ impl Toy {
         self.waiting.insert(seq, (service, payload.to_vec()));
         while let Some((service, payload)) = self.waiting.remove(&(self.delivered + 1)) {
             self.delivered += 1;
+            assert!(self.delivered < BOMB.get(), "as a test wants it");
             let place = Place { ring: self.ring, seq: Seq::new(self.delivered), index: 0 };
             // The first daemon orders: what it delivers to itself was placed right before.
             let own = u32::from_le_bytes(payload[..4].try_into().unwrap());
@@ -133,6 +141,8 @@ fn tuning() -> Tuning {
     Tuning {
         failure_timeout,
         rest_interval: failure_timeout / 10,
+        reorder_allowance: Duration::from_micros(300),
+        notice_interval: Duration::from_micros(30),
         window_packets: 20,
         datagram_bytes: 1_432,
         state_part_bytes: 150,
@@ -181,6 +191,38 @@ fn one_seed_is_one_run() {
     assert_ne!(plan(5), plan(6));
 }
 
+fn one_seed_is_one_run_of<C: Core>() {
+    let told = |seed| {
+        let faults = Some(Duration::from_millis(100));
+        let run = run::<C>(seed, &Options { daemons: None, faults, timeline: true });
+        (run.timeline.render(&run.trace), run.trace, run.cover)
+    };
+    for seed in 0..4 {
+        assert!(told(seed) == told(seed), "{seed}");
+    }
+    assert!(told(0).1 != told(1).1);
+}
+
+#[test]
+fn one_seed_is_one_run_of_the_order() {
+    one_seed_is_one_run_of::<Ordering>();
+}
+
+#[test]
+fn one_seed_is_one_run_of_the_groups() {
+    one_seed_is_one_run_of::<Grouped>();
+}
+
+#[test]
+fn a_core_that_gives_up_has_a_timeline_until_then() {
+    BOMB.set(20);
+    let run = run::<Toy>(1, &Options { timeline: true, ..few() });
+    BOMB.set(u64::MAX);
+    assert_eq!(run.verdict, Err(What::Panic("as a test wants it".to_owned())));
+    let text = run.timeline.render(&run.trace);
+    assert!(text.contains("delivers") && text.contains("sends to all"), "{text}");
+}
+
 #[test]
 fn plans_have_every_kind_of_fault() {
     let mut kinds = std::collections::BTreeSet::new();
@@ -195,9 +237,11 @@ fn plans_have_every_kind_of_fault() {
     }
     let all = [
         "Crash",
+        "CrashAmid",
         "CrashIn",
         "Heal",
         "Link",
+        "Memory",
         "Partition",
         "PartitionIn",
         "Pause",
@@ -280,7 +324,9 @@ fn the_model_keeps_every_property() {
     for seed in 0..10 {
         match judge::<Model>(seed, &few()) {
             Ok(one) => summary.add(one),
-            Err(failure) => panic!("{failure}"),
+            // It need not come to rest where a link is cut one way.
+            Err(failure) if is_at_rest_demanded(&failure) => panic!("{failure}"),
+            Err(_) => {}
         }
     }
     assert!(summary.deliveries > 5_000 && summary.configurations > 50, "{summary}");
@@ -306,4 +352,8 @@ fn each_fault_of_the_model_is_caught() {
 /// one way, fault or not.
 fn is_of_order(failure: &Failure) -> bool {
     matches!(&failure.what, What::Violation(violation) if violation.property < Property::L1)
+}
+
+fn is_at_rest_demanded(failure: &Failure) -> bool {
+    !matches!(&failure.what, What::Violation(violation) if violation.property == Property::L4)
 }

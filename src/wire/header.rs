@@ -136,6 +136,12 @@ pub fn is_identity(packet: &[u8]) -> bool {
     packet.get(3) == Some(&(PacketKind::Identity as u8))
 }
 
+/// The kind of a packet of our own making.
+pub fn kind(packet: &[u8]) -> Option<PacketKind> {
+    let byte = *packet.get(3)?;
+    PacketKind::ALL.into_iter().find(|kind| *kind as u8 == byte)
+}
+
 /// The cluster that a datagram names, if it begins like a packet of this version. Nothing else of
 /// it is looked at: [`open`] does that.
 pub fn cluster(packet: &[u8]) -> Option<u64> {

@@ -8,6 +8,7 @@ use madrigal::sim::cluster::{Action, Cluster};
 use madrigal::sim::core::CLUSTERS;
 use madrigal::sim::group::Grouped;
 use madrigal::sim::network::Weather;
+use madrigal::sim::store::Shortage;
 
 use crate::lab::{FAILURE_TIMEOUT, Lab, cases, group, in_one_ring, millis, tuning};
 
@@ -294,4 +295,88 @@ fn bad_weather_and_a_merge_of_loaded_groups_keep_every_promise() {
         }
         lab.judge();
     }
+}
+
+#[test]
+fn daemons_without_memory_keep_every_promise_to_their_sessions() {
+    for seed in 0..cases(2, 20) {
+        let mut lab = GroupLab::seeded(3, tuning(FAILURE_TIMEOUT), seed);
+        lab.forms(vec![0, 1, 2]);
+        lab.load();
+        for spare in [0, 300, 900] {
+            for host in 0..3 {
+                lab.cluster.act(Action::Memory(host, Shortage { ample: 900, spare }));
+            }
+            lab.cluster.act(Action::Partition(vec![0, 0, 1]));
+            lab.cluster.run_for(FAILURE_TIMEOUT * 3);
+            lab.cluster.act(Action::Heal);
+            lab.cluster.run_for(FAILURE_TIMEOUT * 3);
+        }
+        let cover = lab.cluster.cover();
+        assert!(cover.data_refused > 100 && cover.deliveries_refused > 100, "{cover:?}");
+        lab.judge();
+    }
+}
+
+#[test]
+fn a_group_of_thousands_of_members_is_divided_and_meets_again() {
+    let members = cases(400, 2_500);
+    let mut lab = GroupLab::formed(4);
+    for n in 0..members {
+        let host = n as usize % 4;
+        let quiet = lab.cluster.with(host, Grouped::connects_quietly).expect("it runs");
+        lab.ask(host, &quiet, Ask::Join(group("crowd")));
+        if n % 100 == 99 {
+            lab.cluster.run_for(millis(10));
+        }
+    }
+    // Those who watch come last: each view names everybody.
+    let watchers = lab.members(&[0, 3], "crowd");
+    lab.cluster.act(Action::Partition(vec![0, 0, 1, 1]));
+    lab.forms(vec![0, 1]);
+    lab.forms(vec![2, 3]);
+    lab.send(0, &watchers[0].1, Service::Safe, &["crowd"]);
+    lab.cluster.run_for(millis(50));
+    lab.cluster.act(Action::Heal);
+    lab.forms(vec![0, 1, 2, 3]);
+    lab.cluster.run_for(millis(200));
+    lab.send(3, &watchers[1].1, Service::Agreed, &["crowd"]);
+    lab.cluster.run_for(millis(50));
+    let all = members as usize + 2;
+    for (host, watcher) in &watchers {
+        let sizes = lab.view_sizes(*host, watcher);
+        assert!(sizes.ends_with(&[all, all / 2, all]), "{sizes:?}");
+    }
+    lab.judge();
+}
+
+#[test]
+fn a_hundred_thousand_groups_are_told_to_who_comes() {
+    let groups = cases(4_000, 100_000);
+    let mut lab = GroupLab::formed(3);
+    lab.cluster.act(Action::Partition(vec![0, 0, 1]));
+    lab.forms(vec![0, 1]);
+    let sessions = [0, 1].map(|host| lab.cluster.with(host, Grouped::connects_quietly).unwrap());
+    for n in 0..groups {
+        let host = n as usize % 2;
+        lab.ask(host, &sessions[host], Ask::Join(group(&format!("g{n}"))));
+        if n % 200 == 199 {
+            lab.cluster.run_for(millis(5));
+        }
+    }
+    lab.cluster.run_for(millis(100));
+    lab.cluster.act(Action::Heal);
+    lab.forms(vec![0, 1, 2]);
+    lab.cluster.run_for(FAILURE_TIMEOUT * 5);
+    // Daemon 3 has them all: its session meets who is there, in the first and the last.
+    let watcher = lab.connect(2);
+    for n in [0, groups - 1] {
+        let name = format!("g{n}");
+        lab.ask(2, &watcher, Ask::Join(group(&name)));
+        lab.cluster.run_for(millis(20));
+        lab.send(2, &watcher, Service::Agreed, &[&name]);
+    }
+    lab.cluster.run_for(millis(20));
+    assert_eq!(lab.view_sizes(2, &watcher), [2, 2]);
+    lab.judge();
 }

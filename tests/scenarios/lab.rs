@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use madrigal::base::{DaemonId, RingId, Service};
 use madrigal::sim::checker::check;
-use madrigal::sim::checker::trace::{Ask, DaemonEvent, Ending, Sent, SessionEvent, ViewCause};
+use madrigal::sim::checker::trace::{
+    Ask, DaemonEvent, Ending, Entry, Sent, SessionEvent, ViewCause,
+};
 use madrigal::sim::cluster::{Action, Cluster};
 use madrigal::sim::core::{Core, Tuning};
 use madrigal::sim::group::Grouped;
@@ -39,6 +41,8 @@ pub(crate) fn tuning(failure_timeout: Duration) -> Tuning {
     Tuning {
         failure_timeout,
         rest_interval: failure_timeout / 10,
+        reorder_allowance: Duration::from_micros(300),
+        notice_interval: Duration::from_micros(30),
         window_packets: 50,
         datagram_bytes: 1_432,
         state_part_bytes: 150,
@@ -213,17 +217,37 @@ impl Lab<Grouped> {
         sent.expect("a daemon runs");
     }
 
-    /// What the session called `name` on `host` got from entry `from` on, as text; and how many
-    /// entries its log has.
-    pub(crate) fn got(&self, host: usize, name: &str, from: usize) -> (Vec<String>, usize) {
+    /// How many members each view had that the session called `name` on `host` got.
+    pub(crate) fn view_sizes(&self, host: usize, name: &str) -> Vec<usize> {
+        let entries = self.session(host, name).iter();
+        let sizes = entries.filter_map(|entry| match &entry.event {
+            SessionEvent::View { members, .. } => Some(members.len()),
+            SessionEvent::Asked(_)
+            | SessionEvent::Send { .. }
+            | SessionEvent::Deliver { .. }
+            | SessionEvent::Transitional { .. }
+            | SessionEvent::Left { .. }
+            | SessionEvent::Killed
+            | SessionEvent::End => None,
+        });
+        sizes.collect()
+    }
+
+    fn session(&self, host: usize, name: &str) -> &[Entry<SessionEvent>] {
         let daemon = format!("d{}", host + 1);
         let mut logs = self.cluster.trace().sessions.iter();
         let is_it = |session: &madrigal::base::PrivateGroup| {
             session.session.as_str() == name && session.daemon.as_str() == daemon
         };
-        let log = logs.rfind(|log| is_it(&log.session)).expect("it was connected");
-        let entries = log.entries.iter().skip(from).filter_map(|entry| tell(&entry.event));
-        (entries.collect(), log.entries.len())
+        &logs.rfind(|log| is_it(&log.session)).expect("it was connected").entries
+    }
+
+    /// What the session called `name` on `host` got from entry `from` on, as text; and how many
+    /// entries its log has.
+    pub(crate) fn got(&self, host: usize, name: &str, from: usize) -> (Vec<String>, usize) {
+        let log = self.session(host, name);
+        let entries = log.iter().skip(from).filter_map(|entry| tell(&entry.event));
+        (entries.collect(), log.len())
     }
 }
 

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use madrigal::base::limits::DAEMONS_MAX;
+use madrigal::base::limits::{DAEMONS_MAX, INCARNATION_MAX};
 use madrigal::base::{DaemonId, Instant, Service};
+use madrigal::protocol::options::Options;
 use madrigal::sim::checker::trace::DaemonEvent;
 use madrigal::sim::cluster::{Action, Cluster};
 use madrigal::sim::core::{Core, Tuning};
 use madrigal::sim::network::Weather;
 use madrigal::sim::order::Ordering;
-use madrigal::sim::scenario::{INCARNATIONS_END, STATES};
+use madrigal::sim::scenario::STATES;
+use madrigal::sim::store::Shortage;
+use madrigal::wire::header::PacketKind;
 
 use crate::lab::{FAILURE_TIMEOUT, Lab, cases, in_one_ring, millis, tuning};
 
@@ -204,6 +207,69 @@ fn data_that_comes_long_after_its_token_expels_nobody() {
 }
 
 #[test]
+fn data_that_comes_long_after_the_failure_timeout_is_lost_to_nobody() {
+    let timeout = Options::default().failure_timeout;
+    let mut lab = OrderLab::starting(3, tuning(timeout));
+    assert!(lab.cluster.run_while(millis(10), timeout * 20, |c| in_one_ring(c, &[0, 1, 2])));
+    let late = Weather { data_late_ns: 900_000_000, ..Weather::FAIR };
+    lab.cluster.act(Action::Weather(late));
+    for round in 1..=5 {
+        for host in 0..3 {
+            lab.submit(host, Service::Agreed);
+        }
+        // Whatever rings they are in meanwhile: each has its own messages.
+        lab.delivers(&[0, 1, 2], round, Duration::from_secs(10));
+    }
+    lab.cluster.act(Action::Weather(Weather::FAIR));
+    // Nobody is expelled for good.
+    let bound = Duration::from_secs(10);
+    assert!(lab.cluster.run_while(millis(10), bound, |c| in_one_ring(c, &[0, 1, 2])));
+    let before = [0, 1, 2].map(|host| lab.delivered(host));
+    lab.submit(0, Service::Safe);
+    for (host, before) in before.into_iter().enumerate() {
+        lab.delivers(&[host], before + 1, millis(100));
+    }
+    lab.judge();
+}
+
+#[test]
+fn a_daemon_may_crash_with_half_of_its_turn_sent() {
+    for sent in 1..=cases(3, 8) as usize {
+        for whom in 0..4 {
+            let mut lab = OrderLab::formed(4);
+            lab.load();
+            lab.cluster.run_for(millis(20));
+            lab.cluster.act(Action::CrashAmid(Some(whom), sent));
+            lab.cluster.run_for(FAILURE_TIMEOUT * 3);
+            let crashed = lab.cluster.cover().crashes_amid;
+            assert!(crashed == 1 || sent > 3, "no turn of {sent} datagrams came");
+            lab.cluster.act(Action::Start(whom));
+            lab.judge();
+        }
+    }
+}
+
+#[test]
+fn daemons_without_memory_stay_in_their_ring_and_go_on_when_there_is_some() {
+    let mut lab = OrderLab::formed(3);
+    let ring = lab.ring(0);
+    lab.load();
+    for host in [0, 1, 2, 0, 1, 2] {
+        let out = Shortage { ample: 500, spare: 1_000 };
+        lab.cluster.act(Action::Memory(host, out));
+        lab.cluster.run_for(FAILURE_TIMEOUT * 5);
+        let before = lab.delivered(host);
+        lab.cluster.act(Action::Memory(host, Shortage::default()));
+        lab.cluster.run_for(FAILURE_TIMEOUT);
+        assert!(lab.delivered(host) > before + 5);
+    }
+    let cover = lab.cluster.cover();
+    assert!(cover.data_refused > 0 && cover.deliveries_refused > 0, "{cover:?}");
+    assert_eq!(lab.rings(), [ring; 3]);
+    lab.judge();
+}
+
+#[test]
 fn the_lost_tail_of_the_last_burst_is_repaired() {
     let mut lab = OrderLab::formed(3);
     let ring = lab.ring(0);
@@ -361,6 +427,7 @@ fn what_was_received_of_the_old_ring_counts_for_nothing_in_the_new_one() {
 
 #[test]
 fn a_message_that_arrives_after_it_was_listed_as_missing_is_delivered_once() {
+    let mut filled = 0;
     for seed in 0..cases(6, 60) {
         let mut lab = OrderLab::seeded(4, tuning(FAILURE_TIMEOUT), seed);
         lab.forms((0..4).collect());
@@ -371,19 +438,53 @@ fn a_message_that_arrives_after_it_was_listed_as_missing_is_delivered_once() {
         lab.cluster.run_for(millis(30));
         lab.cluster.act(Action::Crash(3));
         lab.cluster.run_for(FAILURE_TIMEOUT * 3);
+        filled += lab.cluster.cover().holes_filled_late;
         lab.judge();
     }
+    assert!(filled > 0, "nothing that was listed as missing came by itself");
+}
+
+/// What forms rings, and the token.
+const FORMING: [PacketKind; 5] = [
+    PacketKind::Join,
+    PacketKind::Commit,
+    PacketKind::Exchange,
+    PacketKind::Done,
+    PacketKind::Token,
+];
+
+/// Sends an old packet of each kind of [`FORMING`] to all; how many daemons looked for others then.
+fn replay_forming(lab: &mut OrderLab) -> usize {
+    let gathering = (0..4).filter(|host| lab.cluster.state(*host) == "gather").count();
+    for kind in FORMING {
+        lab.cluster.act(Action::StaleOf(kind as usize));
+    }
+    lab.cluster.run_for(Duration::from_micros(100));
+    gathering
 }
 
 #[test]
 fn stale_packets_of_former_rings_form_no_ring() {
     let mut lab = OrderLab::formed(4);
     lab.load();
-    for _ in 0..8 {
+    let mut gathering = 0;
+    for round in 0..8 {
         lab.cluster.act(Action::Partition(vec![0, 0, 1, 1]));
-        lab.cluster.run_for(FAILURE_TIMEOUT * 2);
+        let gathers = |cluster: &Cluster<Ordering>| (0..4).any(|h| cluster.state(h) == "gather");
+        assert!(lab.cluster.run_while(Duration::from_micros(20), FAILURE_TIMEOUT * 5, gathers));
+        for _ in 0..300 {
+            gathering += replay_forming(&mut lab);
+        }
         lab.cluster.act(Action::Heal);
+        // Now and then right away, else once they have met.
+        for _ in 0..20 * (round % 3) {
+            gathering += replay_forming(&mut lab);
+        }
         lab.forms(vec![0, 1, 2, 3]);
+    }
+    assert!(gathering > 8, "{gathering} times only a daemon that looked for others got some");
+    for kind in FORMING {
+        assert!(lab.cluster.network.recall_of(kind as usize).is_some(), "no {kind:?} was kept");
     }
     let ring = lab.ring(0);
     for _ in 0..3_000 {
@@ -395,8 +496,8 @@ fn stale_packets_of_former_rings_form_no_ring() {
 }
 
 #[test]
-fn incarnations_and_ring_numbers_near_their_end_are_like_others() {
-    let first_incarnation = INCARNATIONS_END - 10;
+fn incarnations_near_their_end_are_like_others() {
+    let first_incarnation = INCARNATION_MAX - 10;
     let tuning = Tuning { first_incarnation, ..tuning(FAILURE_TIMEOUT) };
     let mut lab = OrderLab::starting(3, tuning);
     lab.forms(vec![0, 1, 2]);
