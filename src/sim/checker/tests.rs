@@ -567,6 +567,11 @@ fn g10_wrong_sets_are_caught() {
     let leaves = "a1 signal g\n a1 network g 3 a1\n a1 signal g\n a1 network g 4 a1";
     assert_eq!(in_group(leaves), None);
     assert_eq!(in_group(&format!("{leaves}\n a1 signal g\n a1 network g 5 a1")), None);
+    // So is a join, and the signal goes on for who joined, too.
+    let joins = "a1 network g 3 b2/a1\n a1 signal g\n a1 network g 4 b2,a1";
+    assert_eq!(judge(joins), None);
+    let once_more = format!("{joins}\n a1 join g 5 c2 a1,b2,c2\n a1 signal g");
+    assert_eq!(judge(&format!("{once_more}\n a1 network g 6 a1,b2,c2")), Some(G10));
     // One set, not the same messages.
     assert_eq!(in_group(&format!("a1 send 0 reliable g\n a1 get a1:0\n {merge}")), Some(G10));
     assert_eq!(in_group(&format!("a1 send 0 reliable g\n a1,b2 get a1:0\n {merge}")), None);
