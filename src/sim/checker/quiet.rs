@@ -85,8 +85,8 @@ fn asked_before_it_came<'a>(
     Ok(Quiet { log, asked, got })
 }
 
-/// Of the messages in a view, quiet sessions of the daemon got those that they are to get: who is in
-/// the view all, the others none but for another destination.
+/// Of the messages in a view, quiet sessions of the daemon got those that they are to get: who is
+/// in the view all, the others none but for another destination.
 fn as_the_view_says(
     sessions: &Sessions<'_>,
     group: &GroupName,

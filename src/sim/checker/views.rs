@@ -206,8 +206,8 @@ fn signalled(log: &Log<'_>, group: &GroupName, before: &View<'_>, now: &View<'_>
         let detail = format!("{who} lost members of {group} without the transitional signal");
         return fail(Property::G10, now, detail);
     }
-    // A view within the transitional period (client protocol, 11.4) may have been without those that
-    // were lost already; another signal follows it in any case.
+    // A view within the transitional period (client protocol, 11.4) may have been without those
+    // that were lost already; another signal follows it in any case.
     // Who joined in it got its first view as one of these.
     let began_in_it = before.arrives && matches!(before.cause, ViewCause::Network { .. });
     let goes_on = before.is_signalled() || began_in_it;
