@@ -78,8 +78,8 @@ struct Session {
     echo: Echo,
     /// Of the crowd: has not joined yet.
     arriving: bool,
-    /// Now and then it does not read.
-    naps: bool,
+    /// It came by lot: it ends by lot too, and now and then it does not read.
+    by_lot: bool,
     reader: Reader,
     /// Its daemon has thrown it out: it gets nothing more, and its end is on its way.
     thrown_out: bool,
@@ -166,7 +166,7 @@ impl Clients {
         let watches = if crowd > 0 { self.rng.chance(30) } else { self.rng.chance(850) };
         let newcomer = self.connect(watches);
         if let Some(session) = self.sessions.get_mut(&newcomer.id) {
-            session.naps = true;
+            session.by_lot = true;
         }
         Some(newcomer)
     }
@@ -196,7 +196,7 @@ impl Clients {
             leaving: false,
             echo: Echo::None,
             arriving,
-            naps: false,
+            by_lot: false,
             reader: Reader::new(self.habits.waiting_max),
             thrown_out: false,
         };
@@ -265,7 +265,7 @@ impl Clients {
         let used_up = self.names[session.name].next % NUMBERS_PER_LIFE == NUMBERS_PER_LIFE - 20;
         let ask = if std::mem::take(&mut session.arriving) {
             Ask::Join(group("crowd"))
-        } else if used_up || self.rng.chance(6) {
+        } else if used_up || (self.rng.chance(6) && session.by_lot) {
             session.leaving = true;
             Ask::Disconnect
         } else if self.rng.chance(self.habits.churn) {
@@ -390,7 +390,7 @@ impl Clients {
         let at = self.rng.index(self.sessions.len());
         if self.rng.chance(self.habits.naps)
             && let Some(session) = self.sessions.values_mut().nth(at)
-            && session.naps
+            && session.by_lot
         {
             session.reader.stall();
         }

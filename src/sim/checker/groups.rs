@@ -192,8 +192,8 @@ pub(super) fn g9_private_reaches_one(sessions: &Sessions<'_>) -> Verdict {
 }
 
 /// G11: what a session saw that was thrown out is, in its last view of each group, the beginning of
-/// what the others saw there; and each of them sees it go once. On other daemons that is so up to the
-/// transitional signal: behind it they may have gone separate ways.
+/// what the others saw there; and each of them sees it go once. On other daemons that is so up to
+/// the transitional signal: behind it they may have gone separate ways.
 pub(super) fn g11_killed_saw_a_prefix(sessions: &Sessions<'_>) -> Verdict {
     for killed in sessions.logs.iter().filter(|log| log.killed) {
         for (group, views) in &killed.views {

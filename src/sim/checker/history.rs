@@ -27,6 +27,10 @@ impl Message {
         self.submitted.map_or(Service::Unreliable, |(content, _)| content.service)
     }
 
+    pub(super) fn is_agreed(&self) -> bool {
+        self.service() >= Service::Agreed
+    }
+
     pub(super) fn ring(&self) -> Option<RingId> {
         self.init.map(|(place, _)| place.ring)
     }

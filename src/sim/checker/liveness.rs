@@ -1,6 +1,6 @@
 //! L1 to L5: what must happen once faults have stopped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::{DaemonId, RingId};
 
@@ -49,14 +49,20 @@ pub(super) fn l2_no_change_without_fault(history: &History<'_>) -> Verdict {
     quiet(history, Property::L2, |trace, log| component(trace, log.life.daemon).is_some())
 }
 
-/// L4: daemons that hear each other only in part come to rest as well, in a split that the cut links
-/// explain: who is in one ring hears each other, and between any two rings a link is cut.
+/// L4: daemons that hear each other only in part come to rest as well, in a split that the cut
+/// links explain: between any two rings a link is cut, and within one none that was cut when it was
+/// formed. (A ring from before may go on: others repeat what a daemon misses, and L3 sees to that.)
 pub(super) fn l4_rest(history: &History<'_>) -> Verdict {
     quiet(history, Property::L4, |trace, log| component(trace, log.life.daemon).is_none())?;
     // Where it is not told which links are cut, nothing can be said of the split.
     if !history.is_settled() || history.trace.ending.cut.is_empty() {
         return Ok(());
     }
+    let ending = &history.trace.ending;
+    let calm = ending.calm.unwrap_or(ending.settled);
+    // At first daemons go by what they had heard of each other before.
+    let known = calm + ending.settled.since(calm) / 10;
+    let mut young: BTreeSet<RingId> = BTreeSet::new();
     let apart = live(history).filter(|log| component(history.trace, log.life.daemon).is_none());
     let mut rings: BTreeMap<RingId, Vec<DaemonId>> = BTreeMap::new();
     for log in apart {
@@ -66,6 +72,9 @@ pub(super) fn l4_rest(history: &History<'_>) -> Verdict {
             return Err(Violation::new(Property::L4, None, detail));
         };
         rings.entry(last.ring).or_default().push(log.life.daemon);
+        if last.at > known {
+            young.insert(last.ring);
+        }
         let is_there = |daemon: &&DaemonId| {
             let theirs = history.installed(**daemon, last.ring);
             theirs.is_some_and(|(log, stay)| log.ended.is_none() && stay.transitional.is_none())
@@ -76,17 +85,21 @@ pub(super) fn l4_rest(history: &History<'_>) -> Verdict {
             return Err(Violation::new(Property::L4, Some(last.step), detail));
         }
     }
-    explained(&history.trace.ending.cut, &rings)
+    explained(&ending.cut, &rings, &young)
 }
 
 /// Whether the cut links are why daemons end in these rings.
-fn explained(cut: &[(DaemonId, DaemonId)], rings: &BTreeMap<RingId, Vec<DaemonId>>) -> Verdict {
+fn explained(
+    cut: &[(DaemonId, DaemonId)],
+    rings: &BTreeMap<RingId, Vec<DaemonId>>,
+    young: &BTreeSet<RingId>,
+) -> Verdict {
     let fail = |detail| Err(Violation::new(Property::L4, None, detail));
     let is_cut = |from: &[DaemonId], to: &[DaemonId]| {
         cut.iter().any(|(one, other)| from.contains(one) && to.contains(other))
     };
     for (index, (&ring, members)) in rings.iter().enumerate() {
-        if is_cut(members, members) {
+        if young.contains(&ring) && is_cut(members, members) {
             return fail(format!("some in {} do not hear each other", Ring(ring)));
         }
         for (&other, theirs) in rings.iter().skip(index + 1) {

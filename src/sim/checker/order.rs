@@ -93,7 +93,11 @@ pub(super) fn d11_agreed_order(history: &History<'_>) -> Verdict {
                     return Err(Violation::new(Property::D11, Some(delivery.step), detail));
                 }
                 newest = Some(delivery.place);
-                chain.push(Thing::Message(delivery.message), delivery.step);
+                // Of the weaker ones the places say it all, which D1 has found to be the same
+                // everywhere; they are many.
+                if history.messages[delivery.message].is_agreed() {
+                    chain.push(Thing::Message(delivery.message), delivery.step);
+                }
             }
         }
     }
@@ -114,8 +118,8 @@ fn shared_owner(history: &History<'_>, stay: &Stay, log: &Log) -> Life {
 }
 
 /// D12: nothing is delivered while an earlier message of its configuration is missing, so that a
-/// safe one which is not safe yet holds back what follows; in the transitional configuration only messages of daemons that do not move along may
-/// be missing.
+/// safe one which is not safe yet holds back what follows; in the transitional configuration only
+/// messages of daemons that do not move along may be missing.
 pub(super) fn d12_no_gaps(history: &History<'_>) -> Verdict {
     let orders = orders(history);
     for log in &history.logs {

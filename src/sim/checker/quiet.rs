@@ -19,6 +19,15 @@ struct Quiet<'a> {
     got: Vec<bool>,
 }
 
+impl Quiet<'_> {
+    /// Whether one of these but `group` may mean it.
+    fn is_meant_beside(&self, group: &GroupName, destinations: &[GroupName]) -> bool {
+        let own = self.log.session.to_name();
+        let mut others = destinations.iter().filter(|other| *other != group);
+        others.any(|other| *other == own || self.asked.contains(other))
+    }
+}
+
 /// G4: a session without membership messages, too, gets data exactly while it is a member.
 pub(super) fn g4_quiet_members(sessions: &Sessions<'_>) -> Verdict {
     let mut quiet: HashMap<DaemonName, BTreeMap<PrivateGroup, Vec<Quiet<'_>>>> = HashMap::default();
@@ -76,8 +85,8 @@ fn asked_before_it_came<'a>(
     Ok(Quiet { log, asked, got })
 }
 
-/// Of the messages in a view, quiet sessions of the daemon got those that they are to get: who is in
-/// the view all, the others none but for another destination.
+/// Of the messages in a view, quiet sessions of the daemon got those that they are to get: who is
+/// in the view all, the others none but for another destination.
 fn as_the_view_says(
     sessions: &Sessions<'_>,
     group: &GroupName,
@@ -91,7 +100,6 @@ fn as_the_view_says(
             if is_member && (one.log.ended || !sessions.is_settled()) {
                 continue;
             }
-            let own = name.to_name();
             for &number in &view.messages {
                 let message = &sessions.messages[number];
                 let Some(sent) = message.sent else { continue };
@@ -100,9 +108,7 @@ fn as_the_view_says(
                 if is_member && wants && !one.got[number] && sent.step > one.log.start {
                     return fail(format!("{name} in {group} never got {:?}", message.id));
                 }
-                let mut others = sent.destinations.iter().filter(|other| *other != group);
-                let mut is_meant = || others.any(|d| *d == own || one.asked.contains(d));
-                if !is_member && one.got[number] && !is_meant() {
+                if !is_member && one.got[number] && !one.is_meant_beside(group, sent.destinations) {
                     return fail(format!("{name}, not in {group}, got {:?}", message.id));
                 }
             }

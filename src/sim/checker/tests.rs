@@ -324,14 +324,15 @@ fn l4_split_without_a_reason_is_caught() {
         for (number, members) in rings.iter().enumerate() {
             script += &format!("{members} regular {} {members}\n", number + 1);
         }
-        judge(&format!("{script} calm 9\n cut {cut}"))
+        judge(&format!("calm 9\n {script} settled\n cut {cut}"))
     };
     assert_eq!(ends(&["1,3", "2"], "1>2"), None);
     assert_eq!(ends(&["1", "2,3"], "1>2"), None);
     assert_eq!(ends(&["1", "2", "3"], "1>2"), Some(L4));
     assert_eq!(ends(&["1", "2", "3"], "1>2,3>1,2>3"), None);
-    // Who does not hear each other is in one ring.
+    // Who does not hear each other is in one ring: it may have been there before the cut.
     assert_eq!(ends(&["1,2,3"], "1>2"), Some(L4));
+    assert_eq!(in_ring("calm 9\n settled\n cut 1>2"), None);
     // One is not where the others take it to be, or nowhere.
     assert_eq!(judge("1,3 regular 1 1,3\n 2 regular 2 2\n 3 crash\n calm 9\n cut 1>2"), Some(L4));
     let moving = "1,3 regular 1 1,3\n 2 regular 2 2\n 2 transitional 2\n calm 9\n cut 1>2";
@@ -567,6 +568,11 @@ fn g10_wrong_sets_are_caught() {
     let leaves = "a1 signal g\n a1 network g 3 a1\n a1 signal g\n a1 network g 4 a1";
     assert_eq!(in_group(leaves), None);
     assert_eq!(in_group(&format!("{leaves}\n a1 signal g\n a1 network g 5 a1")), None);
+    // So is a join, and the signal goes on for who joined, too.
+    let joins = "a1 network g 3 b2/a1\n a1 signal g\n a1 network g 4 b2,a1";
+    assert_eq!(judge(joins), None);
+    let once_more = format!("{joins}\n a1 join g 5 c2 a1,b2,c2\n a1 signal g");
+    assert_eq!(judge(&format!("{once_more}\n a1 network g 6 a1,b2,c2")), Some(G10));
     // One set, not the same messages.
     assert_eq!(in_group(&format!("a1 send 0 reliable g\n a1 get a1:0\n {merge}")), Some(G10));
     assert_eq!(in_group(&format!("a1 send 0 reliable g\n a1,b2 get a1:0\n {merge}")), None);
@@ -628,7 +634,10 @@ fn g13_two_sides_of_a_view_are_caught() {
     let run = "a1 send 0 {}\n a1 get a1:0\n a1,b2 network g 3 a1/b2\n b2 get a1:0";
     let signalled = format!("a1,b2 signal g\n {run}");
     assert_eq!(in_group(&signalled.replace("{}", "reliable g")), Some(G13));
-    assert_eq!(in_group(&signalled.replace("{}", "reliable b2,a1")), None);
+    // To private groups it is none of the group's, but one order is one order.
+    assert_eq!(in_group(&signalled.replace("{}", "reliable b2,a1")), Some(G6));
+    let same = "a1,b2 signal g\n a1 send 0 reliable g\n a1,b2 get a1:0\n a1,b2 network g 3 a1/b2";
+    assert_eq!(in_group(same), None);
 }
 
 #[test]

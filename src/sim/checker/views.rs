@@ -68,12 +68,15 @@ pub(super) fn g2_receiver_is_member(sessions: &Sessions<'_>) -> Verdict {
 /// G3: the id of a view of a group never comes back: nobody gets it twice, nor does a later session
 /// of the same name. (One that came back with other members would be seen by G1.)
 pub(super) fn g3_ids_never_return(sessions: &Sessions<'_>) -> Verdict {
-    let mut seen = HashSet::default();
-    for (log, group, view) in all_views(sessions) {
-        if !seen.insert((group, view.id, log.session)) {
-            let id = view.id;
-            let detail = format!("{} got view {id:?} of {group} twice", log.session);
-            return fail(Property::G3, view, detail);
+    let mut seen: HashMap<(PrivateGroup, &GroupName), HashSet<GroupId>> = HashMap::default();
+    for log in &sessions.logs {
+        for (group, views) in &log.views {
+            let seen = seen.entry((log.session, group)).or_default();
+            if let Some(view) = views.iter().find(|view| !seen.insert(view.id)) {
+                let id = view.id;
+                let detail = format!("{} got view {id:?} of {group} twice", log.session);
+                return fail(Property::G3, view, detail);
+            }
         }
     }
     Ok(())
@@ -203,9 +206,11 @@ fn signalled(log: &Log<'_>, group: &GroupName, before: &View<'_>, now: &View<'_>
         let detail = format!("{who} lost members of {group} without the transitional signal");
         return fail(Property::G10, now, detail);
     }
-    // A view within the transitional period (client protocol, 11.4) may have been without those that
-    // were lost already; another signal follows it in any case.
-    let goes_on = before.is_signalled();
+    // A view within the transitional period (client protocol, 11.4) may have been without those
+    // that were lost already; another signal follows it in any case.
+    // Who joined in it got its first view as one of these.
+    let began_in_it = before.arrives && matches!(before.cause, ViewCause::Network { .. });
+    let goes_on = before.is_signalled() || began_in_it;
     if now.signals > usize::from(lost || goes_on) {
         let detail = format!("{who} got a signal of {group} and lost nobody");
         return fail(Property::G10, now, detail);
