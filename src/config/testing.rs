@@ -10,8 +10,8 @@ use super::{Config, ConfigError};
 pub(super) const ACCESS_FILE: &str = "unix\nlocal\n";
 
 /// The host with addresses 10.0.0.2, fe80::2 and loopback, on Ethernet with jumbo frames, and files
-/// in `etc`. It knows the MTU of others: 10.0.0.20 in a tunnel, 2001:db8::20 with the least of IPv6,
-/// and 10.0.0.21.
+/// in `etc`. It knows the MTU of others: 10.0.0.20 in a tunnel, 2001:db8::20 with the least that
+/// IPv6 has, and 10.0.0.21.
 pub(super) struct TestHost;
 
 impl Host for TestHost {

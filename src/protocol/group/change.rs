@@ -38,7 +38,8 @@ impl<B: Buffer> Groups<B> {
         exchange + due.sum::<usize>() + self.pending.retained_bytes()
     }
 
-    /// Takes what the order brings of daemon `origin`. Returns `false` for what no daemon would say.
+    /// Takes what the order brings of daemon `origin`. Returns `false` for what no daemon would
+    /// say.
     #[must_use]
     pub(crate) fn handle_ordered(&mut self, origin: Rank, payload: B) -> bool {
         let Phase::Exchange(exchange) = &mut self.phase else {

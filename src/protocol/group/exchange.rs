@@ -95,8 +95,8 @@ impl<B: AsRef<[u8]>> Exchange<B> {
         self.cursor = part.next;
     }
 
-    /// Whether `origin` may tell of `component`: it is the first of those it speaks for, they are in
-    /// the ring, and nobody else speaks for any of them.
+    /// Whether `origin` may tell of `component`: it is the first of those it speaks for, they are
+    /// in the ring, and nobody else speaks for any of them.
     pub(crate) fn may_tell(&self, origin: Rank, component: &Component) -> bool {
         let together = component.together;
         let others = self.heard.iter().map(|heard| &heard.component).chain([&self.own]);

@@ -261,8 +261,9 @@ impl<B: Buffer> Gather<B> {
         self.settled = self.waits_until.is_none();
     }
 
-    /// Whether this daemon never heard that one, and somebody who waits for nobody any more does not
-    /// hear it either: it is not there to be waited for, and a ring that works would stand still.
+    /// Whether this daemon never heard that one, and somebody who waits for nobody any more does
+    /// not hear it either: it is not there to be waited for, and a ring that works would stand
+    /// still.
     fn is_missed(&self, rank: Rank, cx: &Context<B>) -> bool {
         let does_without = |join: &Join| join.settled && !join.contact.heard.contains(rank);
         let mut joins = self.joins.iter().flatten();
