@@ -103,7 +103,7 @@ fn main() -> ExitCode {
     };
     if arguments.check {
         config.notes.iter().for_each(|note| tell(note.brief()));
-        config.warnings().iter().for_each(|warning| tell(warning));
+        config.warnings().iter().for_each(tell);
         return print(&config);
     }
     log::install(level(config.log.level), config.log.format == LogFormat::Journal);
