@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use madrigal::base::Service;
+use madrigal::sim::Options;
 use madrigal::sim::checker::trace::{Ask, SessionEvent};
 use madrigal::sim::cluster::{Action, Cluster};
 use madrigal::sim::core::CLUSTERS;
@@ -379,4 +380,17 @@ fn a_hundred_thousand_groups_are_told_to_who_comes() {
     lab.cluster.run_for(millis(20));
     assert_eq!(lab.view_sizes(2, &watcher), [2, 2]);
     lab.judge();
+}
+
+#[test]
+fn sessions_that_read_too_slowly_are_thrown_out_of_runs_by_lot() {
+    let options = Options { daemons: Some(3), faults: Some(millis(100)), timeline: false };
+    let mut thrown_out = 0;
+    for seed in 0..8 {
+        let run = madrigal::sim::run::<Grouped>(seed, &options);
+        assert_eq!(run.verdict, Ok(()), "{seed}");
+        let events = run.trace.sessions.iter().flat_map(|log| &log.entries);
+        thrown_out += events.filter(|entry| entry.event == SessionEvent::Killed).count();
+    }
+    assert!(thrown_out > 0, "G11 would be asked of nobody");
 }
