@@ -338,8 +338,12 @@ impl Watch {
 fn open(own: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), None)?;
     keep_alive(socket2::SockRef::from(&socket));
-    // They know each other by the addresses of their configuration.
-    socket.bind(&SocketAddr::new(own, 0).into())?;
+    // They know each other by the addresses of their configuration; one that is of a link alone
+    // is on the same link as the other one.
+    let mut from = to;
+    from.set_ip(own);
+    from.set_port(0);
+    socket.bind(&from.into())?;
     match socket.connect(&to.into()) {
         Ok(()) => {}
         Err(error)
