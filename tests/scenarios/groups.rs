@@ -384,13 +384,14 @@ fn a_hundred_thousand_groups_are_told_to_who_comes() {
 
 #[test]
 fn sessions_that_read_too_slowly_are_thrown_out_of_runs_by_lot() {
-    let options = Options { daemons: Some(3), faults: Some(millis(100)), timeline: false };
-    let mut thrown_out = 0;
-    for seed in 0..8 {
+    let options = Options { daemons: Some(3), ..Options::default() };
+    // A seed that is known to show it, to be quick; others where runs are drawn anew.
+    let mut seeds = [3].into_iter().chain(0..30);
+    let shows = seeds.any(|seed| {
         let run = madrigal::sim::run::<Grouped>(seed, &options);
         assert_eq!(run.verdict, Ok(()), "{seed}");
-        let events = run.trace.sessions.iter().flat_map(|log| &log.entries);
-        thrown_out += events.filter(|entry| entry.event == SessionEvent::Killed).count();
-    }
-    assert!(thrown_out > 0, "G11 would be asked of nobody");
+        let mut events = run.trace.sessions.iter().flat_map(|log| &log.entries);
+        events.any(|entry| entry.event == SessionEvent::Killed)
+    });
+    assert!(shows, "G11 would be asked of nobody");
 }

@@ -417,7 +417,10 @@ fn a_session_that_waits_for_the_ring_is_held_and_let_go_again() {
     }
     // The token was here, and took one along.
     assert_eq!(lab.take()[0], ["0", "hold"]);
+    let retained = |lab: &Lab| lab.daemons[0].retained_bytes();
+    assert!(retained(&lab) >= 99 * filler.len(), "what waits for a place counts");
     lab.run(Duration::from_secs(2));
+    assert!(retained(&lab) < filler.len());
     let told = lab.take().swap_remove(0);
     let release = told.iter().position(|line| line == "release").expect("it is let go");
     let delivered = |lines: &[String]| lines.iter().filter(|line| messages.contains(line)).count();
