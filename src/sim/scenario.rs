@@ -433,7 +433,8 @@ fn end<C: Core>(cluster: &mut Cluster<C>, plan: &Plan, rng: &mut Rng) -> Ending 
         if !plan.is_partial() || rings == ending.1 {
             break;
         }
-        // Only a token that goes to whom it was not the turn of uses some links, which may be late.
+        // Only a token that goes to whom it was not the turn of uses some links, which may be late;
+        // and each time the daemon that cannot be passed it is left alone for four times as long.
         ending = watch(cluster, plan, timeout);
     }
     let (ending, _) = ending;
@@ -445,7 +446,7 @@ fn end<C: Core>(cluster: &mut Cluster<C>, plan: &Plan, rng: &mut Rng) -> Ending 
 }
 
 /// So many times daemons with a link that is cut one way are watched, until nothing changes.
-const ONE_WAY_WATCHES: usize = 3;
+const ONE_WAY_WATCHES: usize = 6;
 
 /// The ring of each daemon.
 type Rings = Vec<Option<RingId>>;
