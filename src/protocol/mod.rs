@@ -212,6 +212,11 @@ impl<S: Store> Protocol<S> {
         self.go_on(now, store);
     }
 
+    /// Takes the news that perhaps nothing listens where `daemon` should be: it is looked at.
+    pub fn handle_doubt(&mut self, now: Instant, daemon: DaemonId, store: &mut S) {
+        self.order.handle_doubt(now, daemon, store);
+    }
+
     /// Goes over to another configuration of the cluster; sessions stay. To its clients the other
     /// daemons are lost, and come back as soon as they have the new configuration too. Until
     /// [`Protocol::is_reloading`] is false, what is to be sent concerns the old one.

@@ -206,6 +206,16 @@ impl<S: Store> Order<S> {
         self.enter(now, next, store);
     }
 
+    /// Takes the news that perhaps nothing listens where `daemon` should be. A packet goes there:
+    /// where it is so, the answer to that says so.
+    pub fn handle_doubt(&mut self, now: Instant, daemon: DaemonId, store: &mut S) {
+        let index = self.cx.daemons.iter().position(|&known| known == daemon);
+        if let Some(rank) = index.and_then(Rank::new) {
+            let (state, mut scope) = self.parts(now, store);
+            state.on_doubt(rank, &mut scope);
+        }
+    }
+
     /// Takes the news that at least so many packets found no room in the receive buffers: daemons
     /// send more than this one can take.
     pub fn handle_dropped(&mut self, packets: u32) {

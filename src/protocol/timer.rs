@@ -15,8 +15,11 @@ const FORGETTING_FACTOR: u32 = 10;
 pub(crate) struct Timing {
     /// No sign for so long: failed.
     pub(crate) failure: Duration,
-    /// Joins, exchanges and dones are repeated so often; joins sooner at first.
+    /// Joins, exchanges and dones are repeated so often.
     pub(crate) repeat: Duration,
+    /// Joins are repeated this soon at first, then less and less often: one may have got lost, or
+    /// gone to a process that the kernel was about to take apart.
+    pub(crate) repeat_first: Duration,
     /// Two joins of one daemon are at least so far apart, so that a crowd does not shout.
     pub(crate) spacing: Duration,
     /// Presence is shown so often where somebody outside of the ring is heard.
@@ -49,6 +52,7 @@ impl Timing {
         Self {
             failure,
             repeat: failure / 12,
+            repeat_first: Duration::from_millis(2).min(failure / 96),
             // A join of each daemon reaches each other one: 20 us of work for each of them.
             spacing: (Duration::from_micros(20) * daemons as u32).min(failure / 24),
             presence: failure / 2,

@@ -37,6 +37,10 @@ const VISITORS_MAX: usize = 2 * DAEMONS_MAX;
 /// How often a connection that ends is made again. While a process ends, one may still be accepted.
 const TRIES_MAX: u32 = 8;
 
+/// The first connection to a daemon is tried again after so long where it is refused, and each time
+/// after twice as long.
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// A connection that lasted for so long did not end because of how it was made.
 const LASTING: Duration = Duration::from_secs(10);
 
@@ -44,10 +48,19 @@ const LASTING: Duration = Duration::from_secs(10);
 /// forget those that say nothing.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// What a connection to another daemon shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// Its process has ended.
+    Ended(DaemonId),
+    /// Perhaps it has: no connection can be made, and none was there before.
+    Doubted(DaemonId),
+}
+
 /// The ring core's hold on the thread that watches.
 pub(super) struct Lifeline {
     orders: Option<Sender<Order>>,
-    ended: Receiver<DaemonId>,
+    signs: Receiver<Sign>,
     strangers: Arc<AtomicU64>,
     waker: Waker,
     thread: Option<JoinHandle<()>>,
@@ -80,7 +93,7 @@ impl Lifeline {
                 "cannot listen for other daemons on TCP: they notice late if this process is killed"
             ),
         }
-        let ((orders, inbox), (news, ended)) = (channel(), channel());
+        let ((orders, inbox), (news, signs)) = (channel(), channel());
         let strangers = Arc::new(AtomicU64::new(0));
         let watch = Watch {
             own: own.ip(),
@@ -89,13 +102,14 @@ impl Lifeline {
             known,
             visitors: Slab::new(),
             watched: None,
+            postponed: None,
             inbox,
             news,
             bell: None,
             strangers: strangers.clone(),
         };
         let thread = Builder::new().name("lifeline".to_owned()).spawn(move || watch.run())?;
-        Ok(Self { orders: Some(orders), ended, strangers, waker, thread: Some(thread) })
+        Ok(Self { orders: Some(orders), signs, strangers, waker, thread: Some(thread) })
     }
 
     /// Rings `bell` from now on when there is news.
@@ -123,9 +137,9 @@ impl Lifeline {
         }
     }
 
-    /// A daemon whose process has ended.
-    pub(super) fn poll_ended(&self) -> Option<DaemonId> {
-        self.ended.try_recv().ok()
+    /// What is new.
+    pub(super) fn poll(&self) -> Option<Sign> {
+        self.signs.try_recv().ok()
     }
 
     /// Connections since the last call that no daemon should have made.
@@ -160,8 +174,10 @@ struct Watch {
     /// The ends of other daemons' connections.
     visitors: Slab<TcpStream>,
     watched: Option<(Goal, TcpStream)>,
+    /// To be connected to again, and when.
+    postponed: Option<(Instant, Goal)>,
     inbox: Receiver<Order>,
-    news: Sender<DaemonId>,
+    news: Sender<Sign>,
     bell: Option<Bell>,
     strangers: Arc<AtomicU64>,
 }
@@ -182,7 +198,8 @@ impl Watch {
     fn run(mut self) {
         let mut events = Events::with_capacity(64);
         loop {
-            match self.poll.poll(&mut events, None) {
+            let wait = self.postponed.map(|(at, _)| at.since(Clock.read()));
+            match self.poll.poll(&mut events, wait) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
@@ -196,6 +213,9 @@ impl Watch {
                     WATCHED => self.look(),
                     Token(slot) => self.hear(slot),
                 }
+            }
+            if let Some((_, goal)) = self.postponed.take_if(|(at, _)| *at <= Clock.read()) {
+                self.connect(goal);
             }
             loop {
                 match self.inbox.try_recv() {
@@ -251,11 +271,12 @@ impl Watch {
 
     /// Goes over to another daemon, if it is one; tries again what failed if it is not.
     fn follow(&mut self, daemon: Option<(DaemonId, SocketAddr)>) {
-        let watched = self.watched.as_ref().map(|(goal, _)| (goal.daemon, goal.address));
-        if watched == daemon {
+        let watched = self.watched.as_ref().map(|(goal, _)| goal);
+        let goal = watched.or(self.postponed.as_ref().map(|(_, goal)| goal));
+        if goal.map(|goal| (goal.daemon, goal.address)) == daemon {
             return;
         }
-        self.watched = None;
+        (self.watched, self.postponed) = (None, None);
         if let Some((daemon, address)) = daemon {
             self.connect(Goal { daemon, address, stood: None, stands: false, tries: 0 });
         }
@@ -298,6 +319,12 @@ impl Watch {
         }
     }
 
+    fn tell(&self, sign: Sign) {
+        // Without the ring core there is nobody to tell.
+        let _ = self.news.send(sign);
+        self.bell.iter().for_each(Bell::ring);
+    }
+
     fn end(&mut self, error: Option<io::Error>) {
         if let Some((goal, _)) = self.watched.take() {
             self.over(goal, error);
@@ -306,13 +333,11 @@ impl Watch {
 
     /// The connection has ended, or could not be made.
     fn over(&mut self, mut goal: Goal, error: Option<io::Error>) {
-        let refused = error.as_ref().is_some_and(|it| it.kind() == ErrorKind::ConnectionRefused);
+        let is = |kind| error.as_ref().is_some_and(|error| error.kind() == kind);
+        let (refused, is_reset) =
+            (is(ErrorKind::ConnectionRefused), is(ErrorKind::ConnectionReset));
         match goal.stood {
-            Some(_) if refused => {
-                // Without the ring core there is nobody to tell.
-                let _ = self.news.send(goal.daemon);
-                self.bell.iter().for_each(Bell::ring);
-            }
+            Some(_) if refused => self.tell(Sign::Ended(goal.daemon)),
             Some(stood) => {
                 if goal.stands && Clock.read().since(stood) > LASTING {
                     goal.tries = 0;
@@ -323,6 +348,12 @@ impl Watch {
                 }
                 let address = goal.address;
                 tracing::warn!(%address, "connections to the next daemon do not last");
+            }
+            None if goal.tries < TRIES_MAX && (refused || is_reset) => {
+                self.tell(Sign::Doubted(goal.daemon));
+                let pause = PAUSE * (1 << goal.tries);
+                goal.tries += 1;
+                self.postponed = Some((Clock.read() + pause, goal));
             }
             None => tracing::info!(
                 address = %goal.address,

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::lifeline::Lifeline;
+use super::lifeline::{Lifeline, Sign};
 use super::ring_pool::{RingPool, split};
 use super::routes::{Routes, Spot};
 use super::strangers::Strangers;
@@ -286,11 +286,11 @@ impl Network {
         (rank != self.me).then(|| self.daemons.get(rank.index() - before))?
     }
 
-    /// A daemon whose process has ended.
-    pub(super) fn poll_ended(&mut self) -> Option<DaemonId> {
+    /// What is new of the process of the next daemon.
+    pub(super) fn poll_lifeline(&mut self) -> Option<Sign> {
         let lifeline = self.lifeline.as_ref()?;
         self.tally.add(Counter::LifelinesRefused, lifeline.take_strangers());
-        lifeline.poll_ended()
+        lifeline.poll()
     }
 
     pub(super) fn tallies(&self) -> [&Tally; 2] {

@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use super::lifeline::Sign;
 use super::network::{Arrival, Network, Plan, Sockets};
 use super::ring_pool::RingPool;
 use crate::base::limits::{RING_WINDOW_POOL_SHARE, TIMERS_LATE_MAX};
@@ -163,8 +164,13 @@ impl RingCore {
         (self.heard_until, self.now) = (self.now, now);
         let Some(network) = &mut self.network else { return };
         network.fire(now);
-        while let Some(daemon) = network.poll_ended() {
-            self.protocol.handle_unreachable(now, daemon, &mut self.pool);
+        while let Some(sign) = network.poll_lifeline() {
+            match sign {
+                Sign::Ended(daemon) => {
+                    self.protocol.handle_unreachable(now, daemon, &mut self.pool);
+                }
+                Sign::Doubted(daemon) => self.protocol.handle_doubt(now, daemon, &mut self.pool),
+            }
         }
     }
 

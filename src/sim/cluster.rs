@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::base::buffer::HeapBuffer;
+use crate::base::limits::TIMERS_LATE_MAX;
 use crate::base::{DaemonId, Instant, PrivateGroup, RingId, Service};
 
 use super::checker::hash::HashMap;
@@ -37,6 +38,8 @@ pub struct Cluster<C> {
     pub(super) rng: Rng,
     pub(super) traps: Vec<Action>,
     tuning: Tuning,
+    /// Timers that are due wait for what has come, but not longer than those of real daemons.
+    pub timers_wait: bool,
     /// What is the same for all daemons of a run.
     run: u64,
     /// Messages whose payload does not tell which they are: which each place has, and where in the
@@ -75,6 +78,7 @@ impl<C: Core> Cluster<C> {
             rng,
             traps: Vec::new(),
             tuning,
+            timers_wait: false,
             run: seed,
             places: HashMap::default(),
             sessions: BTreeMap::new(),
@@ -446,8 +450,7 @@ impl<C: Core> Cluster<C> {
     fn schedule_work(&mut self, host: usize) {
         let paused = self.is_paused(host);
         let this = &mut self.hosts[host];
-        let waiting = this.inbox.iter().any(|inbox| !inbox.is_empty());
-        if waiting && !this.working && !paused && this.core.is_some() {
+        if this.is_behind() && !this.working && !paused && this.core.is_some() {
             this.working = true;
             let life = this.life.incarnation;
             let at = self.now + Duration::from_nanos(self.network.weather.work_ns);
@@ -485,8 +488,17 @@ impl<C: Core> Cluster<C> {
             return;
         }
         this.armed = None;
+        let (is_behind, is_asked) = (this.is_behind(), this.armed_at == now);
         let Some(core) = &mut this.core else { return };
         if core.poll_timeout().is_some_and(|deadline| deadline <= now) {
+            if self.timers_wait && is_behind && !is_asked {
+                let since = *this.late_since.get_or_insert(now);
+                if now.since(since) < TIMERS_LATE_MAX {
+                    // It is looked at again when the next datagram has been taken.
+                    return;
+                }
+            }
+            this.late_since = None;
             core.handle_timeout(now);
             self.drain(host);
         } else {
@@ -502,7 +514,7 @@ impl<C: Core> Cluster<C> {
         if paused || this.armed.is_some_and(|armed| armed <= deadline) {
             return;
         }
-        this.armed = Some(deadline);
+        (this.armed, this.armed_at) = (Some(deadline), self.now);
         let life = this.life.incarnation;
         self.push(deadline, Happening::Timer { host, life });
     }

@@ -27,6 +27,10 @@ pub(super) struct Host<C> {
     pub(super) paused_until: Instant,
     /// The moment of the `Timer` that is due.
     pub(super) armed: Option<Instant>,
+    /// When that was asked for.
+    pub(super) armed_at: Instant,
+    /// Since when what is due waits for what has come.
+    pub(super) late_since: Option<Instant>,
     pub(super) state: &'static str,
     pub(super) submitted: u32,
     /// Messages of its own that it has delivered.
@@ -57,6 +61,8 @@ impl<C: Core> Host<C> {
             working: false,
             paused_until: Instant::ZERO,
             armed: None,
+            armed_at: Instant::ZERO,
+            late_since: None,
             state: "",
             submitted: 0,
             returned: 0,
@@ -119,6 +125,11 @@ impl<C: Core> Host<C> {
         }
     }
 
+    /// Whether something has come that was not taken yet.
+    pub(super) fn is_behind(&self) -> bool {
+        self.inbox.iter().any(|inbox| !inbox.is_empty())
+    }
+
     /// The next datagram and its sender; of both sockets, `first`'s if there is one.
     pub(super) fn take(&mut self, first: Channel) -> Option<(Option<usize>, Channel, HeapBuffer)> {
         let second = match first {
@@ -136,7 +147,7 @@ impl<C: Core> Host<C> {
     /// Forgets what the daemon had, once it is gone.
     pub(super) fn clear(&mut self) {
         self.inbox.iter_mut().for_each(VecDeque::clear);
-        (self.inbox_bytes, self.dropped) = ([0; 2], 0);
+        (self.inbox_bytes, self.dropped, self.late_since) = ([0; 2], 0, None);
         self.ring = None;
         self.state = "";
     }

@@ -302,6 +302,26 @@ fn a_pair_that_hears_one_way_comes_to_rest() {
     }
 }
 
+/// A ring goes on when a link within it is cut, as others repeat what is missed there; but nobody
+/// could be let into it, for ever.
+#[test]
+fn a_link_cut_within_a_ring_keeps_nobody_out() {
+    for daemons in [5, 8] {
+        let mut lab = OrderLab::formed(daemons);
+        lab.cluster.act(Action::Crash(0));
+        let others: Vec<usize> = (1..daemons).collect();
+        lab.forms(others.clone());
+        lab.cluster.act(Action::Link(3, 1, false));
+        lab.cluster.run_for(FAILURE_TIMEOUT * 10);
+        assert!(in_one_ring(&lab.cluster, &others), "the ring goes on");
+        lab.cluster.act(Action::Start(0));
+        let most: Vec<usize> = (0..daemons).filter(|&host| host != 3).collect();
+        lab.forms(most);
+        lab.cut = vec![(3, 1)];
+        lab.judge();
+    }
+}
+
 #[test]
 fn a_rejected_token_port_ends_in_rest() {
     for (daemons, to) in [(2, 1), (3, 1), (3, 2), (5, 3)] {

@@ -18,10 +18,6 @@ use super::super::timer::earlier;
 use super::Next;
 use super::commit::Info;
 
-/// What is said is repeated sooner by so much at first: it may have got lost, or gone to a process
-/// that the kernel was about to take apart.
-const REPEAT_SHARE: u32 = 8;
-
 /// After so many failure timeouts nobody is waited for any more.
 const WAIT_FACTOR: u32 = 2;
 
@@ -91,7 +87,7 @@ impl<B: Buffer> Gather<B> {
             settled: false,
             has_news: true,
             said_at: None,
-            repeat: cx.timing.repeat / REPEAT_SHARE,
+            repeat: cx.timing.repeat_first,
             waits_until: None,
             early: vec![None; cx.daemons.len()],
         }

@@ -320,6 +320,19 @@ impl<B: Buffer> State<B> {
         }
     }
 
+    /// A daemon may not be there any more, which is to be found out.
+    pub(crate) fn on_doubt<S: Store<Buffer = B>>(&mut self, rank: Rank, scope: &mut Scope<'_, S>) {
+        match self {
+            Self::Operational(s) if s.ring().set.contains(rank) => s.show(Some(rank), scope),
+            // Who gathers sends to each daemon that it waits for anyway.
+            Self::Operational(_)
+            | Self::Gather(_)
+            | Self::Commit(_)
+            | Self::Recovery(_)
+            | Self::Stopped => {}
+        }
+    }
+
     pub(crate) fn on_timeout<S: Store<Buffer = B>>(&mut self, scope: &mut Scope<'_, S>) -> Next {
         match self {
             Self::Operational(s) => s.on_timeout(scope),

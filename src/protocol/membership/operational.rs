@@ -197,7 +197,11 @@ impl<B: Buffer> Operational<B> {
     }
 
     /// Shows that this daemon is here, in which ring, and whom it hears: one other, or all.
-    fn show<S: Store<Buffer = B>>(&mut self, to: Option<Rank>, scope: &mut Scope<'_, S>) {
+    pub(super) fn show<S: Store<Buffer = B>>(
+        &mut self,
+        to: Option<Rank>,
+        scope: &mut Scope<'_, S>,
+    ) {
         let heard = scope.cx.links.heard(scope.now, scope.cx.timing.hearing);
         let contact = scope.cx.contact(&self.rotation.ring, heard);
         let packet = contact.emit(scope.cx.envelope, scope.store);

@@ -317,6 +317,7 @@ impl Daemon {
             "goodbye" => Goodbye { incarnation: 1 }.emit(from(1), &mut Heap).unwrap(),
             "goodbye of another" => Goodbye { incarnation: 1 }.emit(from(3), &mut Heap).unwrap(),
             "unreachable" => return self.order.handle_unreachable(self.now, id(1), &mut Heap),
+            "doubt" => return self.order.handle_doubt(self.now, id(1), &mut Heap),
             "message" => {
                 let payload = Heap.copy(b"m").unwrap();
                 let _ = self.order.handle_submit(self.now, Service::Agreed, payload, &mut Heap);
@@ -353,7 +354,7 @@ fn ring_to_be() -> RingId {
 /// Operational before and behind the first round of the token, and the other four.
 const STATES: [&str; 6] = ["installed", "resting", "gather", "commit", "recovery", "stopped"];
 
-const INPUTS: [&str; 21] = [
+const INPUTS: [&str; 22] = [
     "data of the ring",
     "data of another ring",
     "token of the ring",
@@ -373,6 +374,7 @@ const INPUTS: [&str; 21] = [
     "goodbye",
     "goodbye of another",
     "unreachable",
+    "doubt",
     "message",
     "silence",
 ];

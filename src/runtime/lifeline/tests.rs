@@ -36,11 +36,11 @@ impl Core {
     }
 
     /// Waits for something that the bell is rung for.
-    fn await_ended(&mut self) -> DaemonId {
+    fn await_sign(&mut self) -> Sign {
         let end = Clock.read() + PATIENCE;
         loop {
-            if let Some(daemon) = self.lifeline.poll_ended() {
-                return daemon;
+            if let Some(sign) = self.lifeline.poll() {
+                return sign;
             }
             assert!(Clock.read() < end, "nobody rings");
             self.driver.turn(Wait::For(PATIENCE)).unwrap();
@@ -56,12 +56,12 @@ fn a_process_that_ends_is_told_of() {
     core.watch(address(2));
     let (stream, from) = other.accept().unwrap();
     assert_eq!(from.ip(), ip(1), "it comes from the address that it is known by");
-    assert_eq!(core.lifeline.poll_ended(), None);
+    assert_eq!(core.lifeline.poll(), None);
     // As a process ends: some connections may still be taken.
     drop(stream);
     drop(other.accept().unwrap());
     drop(other);
-    assert_eq!(core.await_ended(), OTHER);
+    assert_eq!(core.await_sign(), Sign::Ended(OTHER));
     // The next life is watched when there is a ring with it.
     let other = StdListener::bind(address(2)).unwrap();
     core.watch(address(2));
@@ -77,20 +77,35 @@ fn a_connection_that_ends_while_the_process_lives_is_made_again() {
         other.accept().unwrap();
     }
     let (_stream, _) = other.accept().unwrap();
-    assert_eq!(core.lifeline.poll_ended(), None);
+    assert_eq!(core.lifeline.poll(), None);
 }
 
+/// It may have been killed before, or a firewall says so.
 #[test]
-fn where_nothing_ever_listened_nobody_has_ended() {
+fn where_nothing_ever_listened_it_is_doubted_that_anything_does() {
     let mut core = Core::new(address(5), &[]);
     core.watch(address(6));
-    // Taken behind it, by the same thread.
+    for _ in 0..TRIES_MAX {
+        assert_eq!(core.await_sign(), Sign::Doubted(OTHER));
+    }
+    // Taken behind the last of them, by the same thread.
     let third = StdListener::bind(address(7)).unwrap();
     core.watch(address(7));
     drop(third.accept().unwrap());
     drop(third);
-    assert_eq!(core.await_ended(), OTHER);
-    assert_eq!(core.lifeline.poll_ended(), None);
+    assert_eq!(core.await_sign(), Sign::Ended(OTHER));
+    assert_eq!(core.lifeline.poll(), None);
+}
+
+#[test]
+fn what_listens_at_last_is_watched() {
+    let mut core = Core::new(address(13), &[]);
+    core.watch(address(14));
+    assert_eq!(core.await_sign(), Sign::Doubted(OTHER));
+    let late = StdListener::bind(address(14)).unwrap();
+    drop(late.accept().unwrap());
+    drop(late);
+    while core.await_sign() == Sign::Doubted(OTHER) {}
 }
 
 #[test]

@@ -80,6 +80,18 @@ fn word_of_where_the_token_rests_may_get_lost() {
 }
 
 #[test]
+fn who_is_doubted_is_sent_something() {
+    let mut net = rested(3);
+    let before = net.sent.len();
+    for daemon in [1, 2, 7] {
+        net.orders[0].handle_doubt(net.now, DaemonId::new(daemon), &mut Heap);
+        net.drain(0);
+    }
+    let to: Vec<_> = net.sent[before..].iter().map(|(_, sent)| sent.to).collect();
+    assert_eq!(to, [1, 2].map(|daemon| To::Daemon(DaemonId::new(daemon))));
+}
+
+#[test]
 fn who_stands_still_when_another_one_dies_is_waited_for() {
     let mut net = rested(4);
     let before = net.configurations[0].len();
