@@ -24,6 +24,9 @@ use arguments::Arguments;
 /// Runs of every build.
 const SEEDS: Range<u64> = 0..12;
 
+/// So many runs meet everything that is rare.
+const MANY: u64 = 1_000;
+
 /// How long faults last in them.
 const FAULTS: Duration = Duration::from_millis(100);
 
@@ -47,6 +50,12 @@ fn simulate<C: Core>(what: &str, seeds: Range<u64>, options: &Options) {
     println!("{what}: {summary}");
     if let Some(failure) = failures.first() {
         panic!("{failure}");
+    }
+    println!("{what}: {}", summary.cover);
+    if summary.runs >= MANY {
+        let counts = summary.cover.counts();
+        let unmet = counts.iter().find(|(_, count)| *count == 0);
+        assert_eq!(unmet, None, "so many runs would show nothing of this");
     }
 }
 

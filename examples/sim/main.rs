@@ -39,7 +39,7 @@ fn simulate<C: Core>(arguments: Arguments) -> ExitCode {
     let elapsed = started.elapsed();
     let ratio = summary.time.as_secs_f64() / elapsed.as_secs_f64();
     println!("{summary}, in {:.1} s, {ratio:.0} times real time", elapsed.as_secs_f64());
-    println!("{:?}", summary.cover);
+    println!("{}", summary.cover);
     println!("{} failed", failures.len());
     if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

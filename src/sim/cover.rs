@@ -1,8 +1,9 @@
 //! What runs met, counted: tests ask it, so that runs in which nothing happens are noticed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-use crate::base::RingId;
+use crate::base::{DaemonId, RingId};
 
 use super::checker::trace::{DaemonEvent, DaemonLog, Place, Trace};
 use super::core::Core;
@@ -22,9 +23,25 @@ pub struct Cover {
     pub holes_filled_late: u64,
     /// Messages delivered in a transitional configuration behind one that is lost.
     pub behind_gaps: u64,
+    /// Those of them from daemons that do not move along: somebody who may have delivered them in
+    /// an attempt that failed was promised them.
+    pub promised: u64,
 }
 
 impl Cover {
+    /// Each with its name.
+    pub fn counts(&self) -> [(&'static str, u64); 7] {
+        [
+            ("data refused", self.data_refused),
+            ("deliveries refused", self.deliveries_refused),
+            ("crashes amid a turn", self.crashes_amid),
+            ("attempts abandoned", self.attempts_abandoned),
+            ("holes filled late", self.holes_filled_late),
+            ("deliveries behind gaps", self.behind_gaps),
+            ("of daemons that were left", self.promised),
+        ]
+    }
+
     /// With what this core counted.
     pub(super) fn with<C: Core>(self, core: &C) -> Self {
         let (data, deliveries) = core.refused();
@@ -36,15 +53,20 @@ impl Cover {
     }
 
     /// With what a trace tells.
-    pub(super) fn with_trace(self, trace: &Trace) -> Self {
+    pub fn with_trace(self, trace: &Trace) -> Self {
         let mut placed: BTreeMap<RingId, BTreeSet<Place>> = BTreeMap::new();
         for entry in trace.daemons.iter().flat_map(|log| &log.entries) {
             if let DaemonEvent::Init { place, .. } = &entry.event {
                 placed.entry(place.ring).or_default().insert(*place);
             }
         }
-        let behind_gaps = trace.daemons.iter().map(|log| behind_gaps(log, &placed)).sum();
-        Self { behind_gaps, ..self }
+        let mut cover = self;
+        for log in &trace.daemons {
+            let (behind_gaps, promised) = behind_gaps(log, &placed);
+            cover.behind_gaps += behind_gaps;
+            cover.promised += promised;
+        }
+        cover
     }
 
     /// Adds another's.
@@ -55,22 +77,37 @@ impl Cover {
         self.attempts_abandoned += other.attempts_abandoned;
         self.holes_filled_late += other.holes_filled_late;
         self.behind_gaps += other.behind_gaps;
+        self.promised += other.promised;
+    }
+}
+
+impl fmt::Display for Cover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = self.counts().map(|(name, count)| format!("{name}: {count}"));
+        f.write_str(&counts.join(", "))
     }
 }
 
 /// Messages of a daemon that came in a transitional configuration, and another that has its place
-/// before them did not.
-fn behind_gaps(log: &DaemonLog, placed: &BTreeMap<RingId, BTreeSet<Place>>) -> u64 {
-    let (mut count, mut in_transition) = (0, false);
+/// before them did not; and how many of them are of daemons that are not in it.
+fn behind_gaps(log: &DaemonLog, placed: &BTreeMap<RingId, BTreeSet<Place>>) -> (u64, u64) {
+    let (mut count, mut promised) = (0, 0);
+    let mut movers: Option<&[DaemonId]> = None;
     let mut last: Option<Place> = None;
+    let mut has_gap = false;
     for entry in &log.entries {
         match &entry.event {
-            DaemonEvent::Regular { .. } => (in_transition, last) = (false, None),
-            DaemonEvent::Transitional { .. } => in_transition = true,
-            DaemonEvent::Deliver { place, .. } => {
-                let all = placed.get(&place.ring).filter(|_| in_transition);
-                let before = all.and_then(|all| all.range(..*place).next_back());
-                count += u64::from(before.is_some() && before != last.as_ref());
+            DaemonEvent::Regular { .. } => (movers, last, has_gap) = (None, None, false),
+            DaemonEvent::Transitional { members } => movers = Some(members),
+            DaemonEvent::Deliver { place, message, .. } => {
+                if let Some(movers) = movers {
+                    let all = placed.get(&place.ring);
+                    let before = all.and_then(|all| all.range(..*place).next_back());
+                    let is_gap = before.is_some() && before != last.as_ref();
+                    has_gap |= is_gap;
+                    count += u64::from(is_gap);
+                    promised += u64::from(has_gap && !movers.contains(&message.origin.daemon));
+                }
                 last = Some(*place);
             }
             DaemonEvent::Submit { .. }
@@ -79,5 +116,5 @@ fn behind_gaps(log: &DaemonLog, placed: &BTreeMap<RingId, BTreeSet<Place>>) -> u
             | DaemonEvent::Stop => {}
         }
     }
-    count
+    (count, promised)
 }

@@ -93,3 +93,38 @@ fn nobody_is_sent_more_than_the_smallest_daemon_of_the_ring_can_keep() {
     net.run(Duration::from_millis(100));
     assert_eq!(net.count(Counter::PacketsSent) - before, 1_000);
 }
+
+/// One installs the ring that the others are about to: it has delivered a message of its own, behind
+/// one that was lost with its origin, as safe with all who move along. They go on without it, and
+/// deliver it all the same.
+#[test]
+fn what_was_promised_in_an_attempt_is_kept_when_that_fails() {
+    let mut net = Net::resting(4);
+    net.loses = Some(Box::new(|from, _, kind| from == 3 && kind == DATA));
+    net.submit(3, Service::Safe, b"lost").unwrap();
+    net.run(Duration::from_millis(1));
+    net.submit(2, Service::Safe, b"promised").unwrap();
+    net.run(Duration::from_millis(1));
+    assert!(net.delivered.iter().all(Vec::is_empty));
+
+    const DONE: u8 = PacketKind::Done as u8;
+    net.loses =
+        Some(Box::new(|from, to, kind| from == 3 || to == 3 || (from == 2 && kind == DONE)));
+    for me in 0..3 {
+        net.orders[me].handle_unreachable(net.now, DaemonId::new(3), &mut Heap);
+        net.drain(me);
+    }
+    let promised = [(Service::Safe, b"promised".to_vec())];
+    while net.delivered[2] != promised {
+        net.run(Duration::from_micros(1));
+    }
+    assert_eq!(net.configurations[2].last(), Some(&(Kind::Regular, vec![0, 1, 2])));
+    assert_eq!(net.configurations[0].last(), Some(&(Kind::Regular, vec![0, 1, 2, 3])));
+
+    net.loses = Some(Box::new(|from, to, _| from.max(to) > 1));
+    net.run(Duration::from_secs(3));
+    for me in 0..2 {
+        assert_eq!(net.configurations[me].last(), Some(&(Kind::Regular, vec![0, 1])));
+        assert_eq!(net.delivered[me], promised);
+    }
+}
