@@ -94,9 +94,9 @@ fn nobody_is_sent_more_than_the_smallest_daemon_of_the_ring_can_keep() {
     assert_eq!(net.count(Counter::PacketsSent) - before, 1_000);
 }
 
-/// One installs the ring that the others are about to: it has delivered a message of its own, behind
-/// one that was lost with its origin, as safe with all who move along. They go on without it, and
-/// deliver it all the same.
+/// One installs the ring that the others are about to: it has delivered a message of its own,
+/// behind one that was lost with its origin, as safe with all who move along. They go on without
+/// it, and deliver it all the same.
 #[test]
 fn what_was_promised_in_an_attempt_is_kept_when_that_fails() {
     let mut net = Net::resting(4);
