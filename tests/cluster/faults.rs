@@ -301,6 +301,8 @@ fn no_multicast() {
 #[test]
 fn ipv6() {
     with(3, |plan| plan.flag("--ipv6"), serves);
+    // The least that a link may carry.
+    with(3, |plan| plan.flag("--ipv6").option("--mtu", "1280"), serves);
 }
 
 #[test]
