@@ -4,7 +4,9 @@
 //! A process that is killed says no goodbye, but the kernel closes its connections at once. Whoever
 //! is connected to it connects again; where that is refused nothing listens there any more, which
 //! is as good as an ICMP message that says so, and comes though nobody sends anything. So a ring
-//! with nothing to do need not look all the time whether everybody is there.
+//! with nothing to do need not look all the time whether everybody is there. A first connection
+//! that is refused proves nothing, as the process may have been killed before it or a firewall be
+//! in the way: it gives cause to look.
 //!
 //! It is a hint, and nothing depends on it: where no connection can be made the same is noticed
 //! later. It has nothing to do with the data path: a thread of its own that sleeps.

@@ -136,6 +136,19 @@ fn a_link_of_which_one_way_is_seen_is_waited_for() {
 }
 
 #[test]
+fn who_is_not_in_an_attempt_has_no_say_in_it() {
+    for mut daemon in [Daemon::committing(), Daemon::recovering()] {
+        let state = daemon.order.state_name();
+        let stale = daemon.order.tally().get(Counter::PacketsStale);
+        for packet in [daemon.exchange(3), daemon.done(3)] {
+            daemon.take(&packet);
+        }
+        assert_eq!(daemon.order.state_name(), state);
+        assert_eq!(daemon.order.tally().get(Counter::PacketsStale), stale + 2, "{state}");
+    }
+}
+
+#[test]
 fn the_first_word_of_a_daemon_in_an_attempt_counts() {
     let mut daemon = Daemon::committing();
     let first = daemon.exchange(1);

@@ -39,6 +39,27 @@ fn idle_costs_little() {
 }
 
 #[test]
+fn one_daemon_at_a_time_looks_for_one_that_is_not_there() {
+    let mut net = Net::resting(5);
+    net.loses = Some(Box::new(|from, to, _| from == 4 || to == 4));
+    net.still = Some((4, Vec::new()));
+    net.run(REST * 10);
+    assert_eq!(members(&net, 0), [0, 1, 2, 3]);
+    net.sent.clear();
+    net.run(REST * 20);
+    let shown = |me: usize| {
+        let is_shown = |sent: &Transmit<HeapBuffer>| {
+            sent.to == To::Multicast && sent.bytes.as_ref()[3] == PacketKind::Presence as u8
+        };
+        net.sent.iter().filter(|(from, sent)| *from == me && is_shown(sent)).count()
+    };
+    let shown = [0, 1, 2, 3].map(shown);
+    // Half of the rest apart, in turn.
+    assert!((38..=42).contains(&shown.iter().sum::<usize>()), "{shown:?}");
+    assert!(shown.iter().all(|shown| (9..=11).contains(shown)), "{shown:?}");
+}
+
+#[test]
 fn who_dies_while_the_ring_rests_is_missed_after_the_rest_and_the_timeout() {
     for dead in 0..3 {
         let mut net = rested(3);
