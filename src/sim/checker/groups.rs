@@ -195,30 +195,60 @@ pub(super) fn g9_private_reaches_one(sessions: &Sessions<'_>) -> Verdict {
 /// what the others saw there; and each of them sees it go once. On other daemons that is so up to
 /// the transitional signal: behind it they may have gone separate ways.
 pub(super) fn g11_killed_saw_a_prefix(sessions: &Sessions<'_>) -> Verdict {
-    for killed in sessions.logs.iter().filter(|log| log.killed) {
-        for (group, views) in &killed.views {
-            let Some(last) = views.last() else { continue };
-            for other in sessions.logs.iter().filter(|log| log.session != killed.session) {
-                let Some(theirs) = other.views.get(group) else { continue };
-                sees_go_once(sessions, killed, other, group)?;
-                let Some(shared) = theirs.iter().find(|view| view.id == last.id) else { continue };
-                let pair = [killed.session, other.session];
-                let is_near = killed.session.daemon == other.session.daemon;
-                let part = |view: &View<'_>| {
-                    let end = if is_near { usize::MAX } else { view.certain };
-                    let end = end.min(view.messages.len());
-                    ordered(sessions, &view.messages[..end], pair)
-                };
-                let (mine, all) = (part(last), part(shared));
-                let common = mine.len().min(all.len());
-                let is_all = shared.continues && (is_near || shared.certain == usize::MAX);
-                if mine[..common] != all[..common] || (mine.len() > all.len() && is_all) {
-                    let (p, q) = (killed.session, other.session);
-                    let detail = format!("{p}, thrown out, saw no prefix of {q}'s {group}");
-                    return fail(Property::G11, last.step, detail);
+    let killed = || sessions.logs.iter().filter(|log| log.killed);
+    let lasts = |log: &'_ Log<'_>| -> Vec<(GroupName, GroupId)> {
+        let lasts = log.views.iter().filter_map(|(group, views)| Some((*group, views.last()?.id)));
+        lasts.collect()
+    };
+    // Who got the last views of those that were thrown out, each of them once.
+    let mut shared: HashMap<(GroupName, GroupId), Vec<(&Log<'_>, &View<'_>)>> =
+        killed().flat_map(lasts).map(|last| (last, Vec::new())).collect();
+    if shared.is_empty() {
+        return Ok(());
+    }
+    for log in &sessions.logs {
+        for (group, views) in &log.views {
+            for view in views {
+                let Some(all) = shared.get_mut(&(*group, view.id)) else { continue };
+                if all.last().is_none_or(|(before, _)| !std::ptr::eq(*before, log)) {
+                    all.push((log, view));
                 }
             }
         }
+    }
+    for killed in killed() {
+        for (group, last) in killed.views.iter().filter_map(|(g, views)| Some((g, views.last()?))) {
+            for &(other, theirs) in &shared[&(*group, last.id)] {
+                if other.session != killed.session {
+                    is_prefix(sessions, (killed, last), (other, theirs), group)?;
+                }
+            }
+        }
+    }
+    each_goes_once(sessions)
+}
+
+/// Whether what a session got in its last view is the beginning of what another one got in it.
+fn is_prefix(
+    sessions: &Sessions<'_>,
+    (killed, last): (&Log<'_>, &View<'_>),
+    (other, theirs): (&Log<'_>, &View<'_>),
+    group: &GroupName,
+) -> Verdict {
+    let pair = [killed.session, other.session];
+    let is_near = killed.session.daemon == other.session.daemon;
+    let part = |view: &View<'_>| {
+        let end = if is_near { usize::MAX } else { view.certain };
+        let end = end.min(view.messages.len());
+        ordered(sessions, &view.messages[..end], pair)
+    };
+    let (mine, all) = (part(last), part(theirs));
+    let common = mine.len().min(all.len());
+    let is_all = theirs.continues && (is_near || theirs.certain == usize::MAX);
+    if mine[..common] != all[..common] || (mine.len() > all.len() && is_all) {
+        let (p, q) = (killed.session, other.session);
+        let detail = format!("{p}, thrown out, saw no prefix of {q}'s {group}");
+        return fail(Property::G11, last.step, detail);
     }
     Ok(())
 }
@@ -231,28 +261,47 @@ fn ordered(sessions: &Sessions<'_>, messages: &[usize], pair: [PrivateGroup; 2])
         .collect()
 }
 
-fn sees_go_once(
-    sessions: &Sessions<'_>,
-    killed: &Log<'_>,
-    other: &Log<'_>,
-    group: &GroupName,
-) -> Verdict {
-    let views = &other.views[group];
-    let gone = |cause: &ViewCause| *cause == ViewCause::Disconnect(killed.session);
-    let mut goings = views.iter().filter(|view| gone(view.cause));
-    let (p, q) = (killed.session, other.session);
-    // Others may have had the name.
-    let mut lives = sessions.logs.iter().filter(|log| log.session == p);
-    if let Some(again) = goings.nth(lives.clone().count()) {
-        return fail(Property::G11, again.step, format!("{q} sees {p} go from {group} twice"));
+/// A session that was thrown out is seen to go once from each group, in each life of its name, and
+/// is in none when all have come to rest.
+fn each_goes_once(sessions: &Sessions<'_>) -> Verdict {
+    /// Sessions with one name.
+    #[derive(Default)]
+    struct Lives {
+        count: usize,
+        live: usize,
+        killed: usize,
     }
-    let is_gone = lives.all(|log| log.ended);
-    let stays = sessions.is_settled() && !other.ended && other.members_of.contains(group);
-    let last = views.last().filter(|_| stays && is_gone);
-    match last.filter(|last| last.members.contains(&p)) {
-        Some(last) => fail(Property::G11, last.step, format!("{q} never sees {p} go from {group}")),
-        None => Ok(()),
+    let mut lives: HashMap<PrivateGroup, Lives> = HashMap::default();
+    for log in &sessions.logs {
+        let lives = lives.entry(log.session).or_default();
+        lives.count += 1;
+        lives.live += usize::from(!log.ended);
+        lives.killed += usize::from(log.killed);
     }
+    let killed = |name: &PrivateGroup| lives.get(name).filter(|lives| lives.killed > 0);
+    for log in &sessions.logs {
+        for (group, views) in &log.views {
+            let mut goings: HashMap<PrivateGroup, usize> = HashMap::default();
+            for view in views {
+                let ViewCause::Disconnect(gone) = view.cause else { continue };
+                let Some(lives) = killed(gone) else { continue };
+                let count = goings.entry(*gone).or_default();
+                *count += 1;
+                if *count > lives.count {
+                    let detail = format!("{} sees {gone} go from {group} twice", log.session);
+                    return fail(Property::G11, view.step, detail);
+                }
+            }
+            let stays = sessions.is_settled() && !log.ended && log.members_of.contains(group);
+            let Some(last) = views.last().filter(|_| stays) else { continue };
+            let is_gone = |name: &&PrivateGroup| killed(name).is_some_and(|lives| lives.live == 0);
+            if let Some(gone) = last.members.iter().find(is_gone) {
+                let detail = format!("{} never sees {gone} go from {group}", log.session);
+                return fail(Property::G11, last.step, detail);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// G12: whatever path messages took, they come in the order of their sender, and behind those that
