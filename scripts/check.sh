@@ -21,7 +21,7 @@ RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --features tokio
 step "Models of the queues and the pool"
 models=$(
     LOOM_MAX_PREEMPTIONS=3 RUSTFLAGS="--cfg loom" CARGO_PROFILE_RELEASE_LTO=off \
-        cargo test --release --target-dir target/loom --lib mem::model | tee /dev/fd/2
+        cargo test --release --target-dir target/loom --lib mem::model | tee >(cat >&2)
 )
 # A filter that matches nothing would pass as well.
 grep -q "test result: ok. [1-9]" <<< "$models" || { echo "no model was run" >&2; exit 1; }
