@@ -51,10 +51,19 @@ impl Still {
             ));
             return;
         }
-        panic!("configurations were {:?} and are {after:?}; stood {stood:?}", self.before);
+        let told: Vec<String> = lab.hosts().iter().map(|host| sought(lab, host)).collect();
+        let (before, told) = (self.before, told.concat());
+        panic!("configurations were {before:?} and are {after:?}; stood {stood:?}\n{told}");
     }
 }
 
 fn configurations(lab: &Lab) -> Vec<usize> {
     lab.hosts().iter().map(|host| lab.configurations(host)).collect()
+}
+
+/// What a host's daemon says of why it looked for another configuration, and when.
+fn sought(lab: &Lab, host: &str) -> String {
+    let log = lab.log(host);
+    let lines = log.lines().filter(|line| line.contains(" configuration "));
+    lines.map(|line| format!("{host}: {line}\n")).collect()
 }
