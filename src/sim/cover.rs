@@ -23,8 +23,8 @@ pub struct Cover {
     pub holes_filled_late: u64,
     /// Messages delivered in a transitional configuration behind one that is lost.
     pub behind_gaps: u64,
-    /// Those of them from daemons that do not move along: somebody who may have delivered them in
-    /// an attempt that failed was promised them.
+    /// Messages delivered there, anywhere behind a gap, of daemons that do not move along: somebody
+    /// who may have delivered them in an attempt that failed was promised them.
     pub promised: u64,
 }
 
@@ -53,7 +53,7 @@ impl Cover {
     }
 
     /// With what a trace tells.
-    pub fn with_trace(self, trace: &Trace) -> Self {
+    pub(super) fn with_trace(self, trace: &Trace) -> Self {
         let mut placed: BTreeMap<RingId, BTreeSet<Place>> = BTreeMap::new();
         for entry in trace.daemons.iter().flat_map(|log| &log.entries) {
             if let DaemonEvent::Init { place, .. } = &entry.event {
