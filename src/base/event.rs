@@ -85,6 +85,8 @@ pub enum Counter {
     PacketsStale,
     /// Refusals of packets to a daemon that goes on all the same, ignored.
     RefusalsIgnored,
+    /// Times this daemon did not run for a large part of the failure timeout.
+    Stalls,
     /// Times the token came by.
     TokenVisits,
     /// Times the token was sent again because its receiver gave no sign.
@@ -153,6 +155,7 @@ impl Counter {
         Self::IdentitiesReceived,
         Self::PacketsStale,
         Self::RefusalsIgnored,
+        Self::Stalls,
         Self::TokenVisits,
         Self::TokensRepeated,
         Self::TokensParked,
@@ -244,6 +247,11 @@ pub enum Event {
     RefusalsDisproved {
         /// Which one.
         daemon: DaemonId,
+    },
+    /// This daemon did not run; that time does not count as silence of the others.
+    Stood {
+        /// For how long, at least.
+        time: Duration,
     },
     /// Nothing has come from a daemon since this one started.
     DaemonUnheard {

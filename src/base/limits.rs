@@ -246,6 +246,10 @@ pub const RING_SPARE_BYTES: usize = 16 * CHUNK_BYTES;
 /// what it takes to read a full socket. A flood must not stop the clock.
 pub const TIMERS_LATE_MAX: Duration = Duration::from_millis(20);
 
+/// What part of the failure timeout a daemon must have stood still for its time to do so too: small
+/// enough that what is left of the timeout is not spent by pauses that do not count.
+pub const STALLS_PER_TIMEOUT: u32 = 4;
+
 /// Shortest part of that state that a daemon may be told to make: longer than what it begins with.
 pub const STATE_PART_BYTES_MIN: usize = 100;
 

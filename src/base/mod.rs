@@ -19,4 +19,4 @@ pub use request::Request;
 pub use seq::Seq;
 pub use service::Service;
 pub use set::{DaemonSet, Rank};
-pub use time::Instant;
+pub use time::{Instant, OwnTime};

@@ -51,6 +51,7 @@ pub const NAMES: [(Counter, &str); Counter::COUNT] = [
     (Counter::IdentitiesReceived, "identities_received"),
     (Counter::PacketsStale, "packets_stale"),
     (Counter::RefusalsIgnored, "refusals_ignored"),
+    (Counter::Stalls, "stalls"),
     (Counter::TokenVisits, "token_visits"),
     (Counter::TokensRepeated, "tokens_repeated"),
     (Counter::TokensParked, "tokens_parked"),

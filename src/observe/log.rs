@@ -78,7 +78,7 @@ pub struct Teller {
 }
 
 /// Kinds of [`Event`], which are limited each for itself.
-const KINDS: usize = 8;
+const KINDS: usize = 9;
 
 impl Teller {
     /// Tells of these daemons by name, of others by number.
@@ -102,6 +102,7 @@ impl Teller {
             Event::RefusalsDisproved { .. } => (5, "refusals"),
             Event::EarlierLife { .. } => (6, "earlier life"),
             Event::DaemonUnheard { .. } | Event::MulticastUnheard { .. } => (7, "daemon not heard"),
+            Event::Stood { .. } => (8, "daemon stood still"),
         };
         let (may_write, unwritten) = self.limits[kind].take(now);
         if unwritten > 0 {
@@ -158,6 +159,10 @@ impl Teller {
                 "packets to a daemon are refused though it is there: \
                  a firewall seems to reject its token port"
             ),
+            Event::Stood { time } => tracing::warn!(
+                ?time,
+                "this daemon did not run: was it stopped, or does its host lack processors?"
+            ),
             Event::DaemonUnheard { daemon, address } => {
                 let daemon = self.name(*daemon);
                 tracing::warn!(
@@ -202,6 +207,7 @@ fn write_session(event: &Event) {
         | Event::GatherStarted { .. }
         | Event::ClusterDiffers { .. }
         | Event::EarlierLife { .. }
+        | Event::Stood { .. }
         | Event::RefusalsDisproved { .. }
         | Event::DaemonUnheard { .. }
         | Event::MulticastUnheard { .. } => {}
@@ -316,6 +322,7 @@ mod tests {
             },
             Event::RefusalsDisproved { daemon: DaemonId::new(9) },
             Event::EarlierLife { daemon: DaemonId::new(9), patience: Duration::from_secs(10) },
+            Event::Stood { time: Duration::from_millis(1_400) },
             Event::DaemonUnheard {
                 daemon: DaemonId::new(9),
                 address: "10.0.0.9:4803".parse().unwrap(),
@@ -354,6 +361,8 @@ mod tests {
                 "<4>a daemon shows an earlier life than known: its clock was set back, or these \
                  are old packets; it is let in when the later one was silent for that long \
                  daemon=\"d9\" patience=10s",
+                "<4>this daemon did not run: was it stopped, or does its host lack processors? \
+                 time=1.4s",
                 "<4>a daemon is not heard yet: is it started? does a firewall drop UDP? does its \
                  file have another port? daemon=\"d9\" address=10.0.0.9:4803",
                 "<4>a daemon is heard, but not its multicast: does a switch or firewall drop it, \

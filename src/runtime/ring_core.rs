@@ -1,13 +1,14 @@
 //! The ring core's state: the protocol layer, memory for its messages, and the other daemons.
 
 use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
 
 use super::lifeline::Sign;
 use super::network::{Arrival, Network, Plan, Sockets};
 use super::ring_pool::RingPool;
-use crate::base::limits::{RING_WINDOW_POOL_SHARE, TIMERS_LATE_MAX};
+use crate::base::limits::{RING_WINDOW_POOL_SHARE, STALLS_PER_TIMEOUT, TIMERS_LATE_MAX};
 use crate::base::{
-    Counter, DaemonId, DaemonName, Event, Instant, PrivateGroup, SessionId, Store, Tally,
+    Counter, DaemonId, DaemonName, Event, Instant, OwnTime, PrivateGroup, SessionId, Store, Tally,
 };
 use crate::config::Cluster;
 use crate::mem::pool::Slice;
@@ -28,7 +29,11 @@ pub(super) struct RingCore {
     network: Option<Network>,
     /// Where the other daemons are once the protocol layer has gone over to them.
     next_plan: Option<Plan>,
-    now: Instant,
+    time: OwnTime,
+    /// For how long this process must not have run for its time to stand still.
+    stall: Duration,
+    /// How long that was in this turn, until it is told.
+    stood: Option<Duration>,
     /// What had come by then has been taken.
     heard_until: Instant,
     /// Timers wait since then for packets that are there.
@@ -98,7 +103,9 @@ impl RingCore {
             sockets,
             network: None,
             next_plan: None,
-            now,
+            time: OwnTime::new(now),
+            stall: cluster.failure_timeout / STALLS_PER_TIMEOUT,
+            stood: None,
             heard_until: now,
             late_since: None,
             traffic: 0,
@@ -109,19 +116,21 @@ impl RingCore {
     /// Goes over to another cluster while clients stay.
     pub(super) fn reload(&mut self, cluster: &Cluster) {
         self.next_plan = Plan::new(cluster, self.me);
+        self.stall = cluster.failure_timeout / STALLS_PER_TIMEOUT;
         let setup = setup(cluster, self.me, self.pool_bytes_max);
-        self.protocol.handle_reload(self.now, setup, &mut self.pool);
+        self.protocol.handle_reload(self.time.now(), setup, &mut self.pool);
     }
 
     /// Work begins.
     pub(super) fn open(&mut self, driver: &mut Driver) {
-        self.network = self.sockets.take().map(|sockets| Network::new(self.now, sockets, driver));
+        self.network =
+            self.sockets.take().map(|sockets| Network::new(self.time.now(), sockets, driver));
     }
 
     /// Takes what has come from other daemons.
     pub(super) fn receive(&mut self, socket: DatagramKey, event: DatagramEvent<'_>) {
         let Some(network) = &mut self.network else { return };
-        let (protocol, tally, now) = (&mut self.protocol, &mut self.tally, self.now);
+        let (protocol, tally, now) = (&mut self.protocol, &mut self.tally, self.time.now());
         network.receive(now, socket, event, &mut self.pool, |arrival, pool| match arrival {
             Arrival::Packet(packet) => protocol.handle_packet(now, &packet, pool),
             Arrival::Scarce(packet) => {
@@ -141,27 +150,30 @@ impl RingCore {
         let protocol = &mut self.protocol;
         let Some(network) = &mut self.network else { return 0 };
         if let Some((ring, members)) = protocol.ring() {
-            network.follow(self.now, ring, members);
+            network.follow(self.time.now(), ring, members);
         }
         let sent = network.transmit(driver, || protocol.poll_transmit());
         if !protocol.is_reloading()
             && let Some(plan) = self.next_plan.take()
         {
-            network.set_daemons(self.now, &plan);
+            network.set_daemons(self.time.now(), &plan);
         }
         sent
     }
 
     /// Says goodbye to the other daemons.
     pub(super) fn stop(&mut self, driver: &mut Driver) {
-        self.protocol.handle_stop(self.now, &mut self.pool);
+        self.protocol.handle_stop(self.time.now(), &mut self.pool);
         self.transmit(driver);
     }
 
-    /// Tells the time for everything until the next turn. The driver was asked what has come after
-    /// the last call.
-    pub(super) fn begin_turn(&mut self, now: Instant) {
-        (self.heard_until, self.now) = (self.now, now);
+    /// Tells what the clock shows, for everything until the next turn. The driver was asked what
+    /// has come after the last call.
+    pub(super) fn begin_turn(&mut self, clock: Instant) {
+        self.heard_until = self.time.now();
+        self.stood = self.time.read(clock, self.stall, || self.protocol.poll_timeout());
+        self.tally.add(Counter::Stalls, self.stood.is_some().into());
+        let now = self.time.now();
         let Some(network) = &mut self.network else { return };
         network.fire(now);
         while let Some(sign) = network.poll_lifeline() {
@@ -180,42 +192,44 @@ impl RingCore {
                 Answer::Named(self.protocol.handle_connect(id, name, wants_membership).ok())
             }
             Submission::Request(request) => {
-                self.protocol.handle_request(self.now, id, request, &mut self.pool);
+                self.protocol.handle_request(self.time.now(), id, request, &mut self.pool);
                 Answer::Ordered
             }
         }
     }
 
-    /// When there is something to do next.
+    /// When there is something to do next, as the clock shows it.
     pub(super) fn next_timer(&self) -> Option<Instant> {
         let of_network = self.network.as_ref().and_then(Network::next_timer);
-        self.protocol.poll_timeout().into_iter().chain(of_network).min()
+        let next = self.protocol.poll_timeout().into_iter().chain(of_network).min();
+        next.map(|at| self.time.on_clock(at))
     }
 
     /// Lets the protocol layer do what is due, once all packets have been taken that had come by
-    /// then: this process may not have run for a while, and the others must not pay for it.
+    /// then: this process may be late, and the others must not pay for it.
     /// `is_behind`: some that are there may not have been taken.
     pub(super) fn fire_timers(&mut self, is_behind: bool) {
+        let now = self.time.now();
         let next = self.protocol.poll_timeout();
-        if next == Some(self.now) {
+        if next == Some(now) {
             // What the input of this turn asked for, to be done behind all of it.
-            return self.protocol.handle_timeout(self.now, &mut self.pool);
+            return self.protocol.handle_timeout(now, &mut self.pool);
         }
         if next.is_none_or(|at| at > self.heard_until) {
             self.late_since = None;
             return;
         }
-        let since = *self.late_since.get_or_insert(self.now);
-        if !is_behind || self.now.since(since) >= TIMERS_LATE_MAX {
+        let since = *self.late_since.get_or_insert(now);
+        if !is_behind || now.since(since) >= TIMERS_LATE_MAX {
             self.late_since = None;
-            self.protocol.handle_timeout(self.now, &mut self.pool);
+            self.protocol.handle_timeout(now, &mut self.pool);
         }
     }
 
     /// Tries again what waits for memory.
     pub(super) fn retry(&mut self) {
         if self.protocol.is_blocked() {
-            self.protocol.handle_memory(self.now, &mut self.pool);
+            self.protocol.handle_memory(self.time.now(), &mut self.pool);
         }
     }
 
@@ -228,8 +242,10 @@ impl RingCore {
     }
 
     pub(super) fn poll_event(&mut self) -> Option<Event> {
-        let of_network = self.network.as_mut().and_then(Network::poll_event);
-        of_network.or_else(|| self.protocol.poll_event())
+        let of_time = self.stood.take().map(|time| Event::Stood { time });
+        of_time
+            .or_else(|| self.network.as_mut().and_then(Network::poll_event))
+            .or_else(|| self.protocol.poll_event())
     }
 
     /// Whether memory was lacking since the last call, also for what came from other daemons.

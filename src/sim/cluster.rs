@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::base::buffer::HeapBuffer;
-use crate::base::limits::TIMERS_LATE_MAX;
-use crate::base::{DaemonId, Instant, PrivateGroup, RingId, Service};
+use crate::base::limits::{STALLS_PER_TIMEOUT, TIMERS_LATE_MAX};
+use crate::base::{DaemonId, Instant, OwnTime, PrivateGroup, RingId, Service};
 
 use super::checker::hash::HashMap;
 use super::checker::trace::{
@@ -38,8 +38,9 @@ pub struct Cluster<C> {
     pub(super) rng: Rng,
     pub(super) traps: Vec<Action>,
     tuning: Tuning,
-    /// Timers that are due wait for what has come, but not longer than those of real daemons.
-    pub timers_wait: bool,
+    /// Daemons take time as real ones do: what is due waits for what has come, though not for long,
+    /// and for those that are paused time stands still.
+    pub real_time: bool,
     /// What is the same for all daemons of a run.
     run: u64,
     /// Messages whose payload does not tell which they are: which each place has, and where in the
@@ -78,7 +79,7 @@ impl<C: Core> Cluster<C> {
             rng,
             traps: Vec::new(),
             tuning,
-            timers_wait: false,
+            real_time: false,
             run: seed,
             places: HashMap::default(),
             sessions: BTreeMap::new(),
@@ -115,7 +116,7 @@ impl<C: Core> Cluster<C> {
     /// Has the core on machine `host` do something, and takes what comes of it. `None` where none
     /// runs.
     pub fn with<T>(&mut self, host: usize, what: impl FnOnce(&mut C, Instant) -> T) -> Option<T> {
-        let now = self.now;
+        let now = self.time(host);
         let done = what(self.hosts[host].core.as_mut()?, now);
         self.drain(host);
         Some(done)
@@ -272,11 +273,12 @@ impl<C: Core> Cluster<C> {
 
     /// Has a message submitted at `host`; whether it was accepted.
     pub fn submit(&mut self, host: usize, service: Service, len: usize) -> bool {
+        let now = self.time(host);
         let this = &mut self.hosts[host];
         let message = MessageId { origin: this.life, n: this.submitted };
         let Some(core) = &mut this.core else { return false };
         let bytes = payload(message, len);
-        let accepted = core.submit(self.now, service, &bytes);
+        let accepted = core.submit(now, service, &bytes);
         if accepted {
             this.submitted += 1;
             let content = content(service, &bytes);
@@ -333,13 +335,15 @@ impl<C: Core> Cluster<C> {
             }
             Happening::Act(action) => self.act(*action),
             Happening::Unreachable { host, daemon } => {
-                let now = self.now;
-                if let Some(core) = &mut self.hosts[host].core {
-                    core.handle_unreachable(now, daemon);
-                    self.drain(host);
-                }
+                self.with(host, |core, now| core.handle_unreachable(now, daemon));
             }
         }
+    }
+
+    /// What the time is for the daemon on `host`.
+    fn time(&mut self, host: usize) -> Instant {
+        let stall = self.tuning.failure_timeout / STALLS_PER_TIMEOUT;
+        self.hosts[host].read(self.now, if self.real_time { stall } else { Duration::MAX })
     }
 
     fn is_paused(&self, host: usize) -> bool {
@@ -358,6 +362,7 @@ impl<C: Core> Cluster<C> {
         let setup = self.setup(host, seed);
         let this = &mut self.hosts[host];
         this.core = Some(C::start(self.now, &setup));
+        this.time = OwnTime::new(self.now);
         this.paused_until = self.now;
         self.begin_log(host);
         self.drain(host);
@@ -412,10 +417,7 @@ impl<C: Core> Cluster<C> {
     }
 
     fn stop(&mut self, host: usize) {
-        let now = self.now;
-        if let Some(core) = &mut self.hosts[host].core {
-            core.handle_stop(now);
-            self.drain(host);
+        if self.with(host, |core, now| core.handle_stop(now)).is_some() {
             self.end(host, DaemonEvent::Stop);
         }
     }
@@ -466,11 +468,12 @@ impl<C: Core> Cluster<C> {
         let first = if self.rng.chance(500) { Channel::Token } else { Channel::Data };
         let Some((from, channel, bytes)) = self.hosts[host].take(first) else { return };
         let from_the_dead = from.is_some_and(|from| self.hosts[from].core.is_none());
+        let now = self.time(host);
         let this = &mut self.hosts[host];
         if let Some(core) = &mut this.core {
             core.handle_dropped(std::mem::take(&mut this.dropped));
             let kept = (from_the_dead && core.state() == "recovery").then(|| core.retained());
-            core.handle_packet(self.now, channel, &bytes);
+            core.handle_packet(now, channel, &bytes);
             self.cover.holes_filled_late += u64::from(kept.is_some_and(|k| core.retained() > k));
             self.drain(host);
         }
@@ -483,15 +486,15 @@ impl<C: Core> Cluster<C> {
             self.hosts[host].armed = None;
             return;
         }
-        let this = &mut self.hosts[host];
-        if this.armed != Some(now) {
+        if self.hosts[host].armed.take_if(|armed| *armed == now).is_none() {
             return;
         }
-        this.armed = None;
+        let own = self.time(host);
+        let this = &mut self.hosts[host];
         let (is_behind, is_asked) = (this.is_behind(), this.armed_at == now);
         let Some(core) = &mut this.core else { return };
-        if core.poll_timeout().is_some_and(|deadline| deadline <= now) {
-            if self.timers_wait && is_behind && !is_asked {
+        if core.poll_timeout().is_some_and(|deadline| deadline <= own) {
+            if self.real_time && is_behind && !is_asked {
                 let since = *this.late_since.get_or_insert(now);
                 if now.since(since) < TIMERS_LATE_MAX {
                     // It is looked at again when the next datagram has been taken.
@@ -499,7 +502,7 @@ impl<C: Core> Cluster<C> {
                 }
             }
             this.late_since = None;
-            core.handle_timeout(now);
+            core.handle_timeout(own);
             self.drain(host);
         } else {
             self.rearm(host);
@@ -510,7 +513,7 @@ impl<C: Core> Cluster<C> {
         let paused = self.is_paused(host);
         let this = &mut self.hosts[host];
         let Some(deadline) = this.core.as_ref().and_then(Core::poll_timeout) else { return };
-        let deadline = deadline.max(self.now);
+        let deadline = this.time.on_clock(deadline).max(self.now);
         if paused || this.armed.is_some_and(|armed| armed <= deadline) {
             return;
         }
@@ -528,7 +531,7 @@ impl<C: Core> Cluster<C> {
     }
 
     fn burst(&mut self, host: usize) {
-        let (now, this) = (self.now, &mut self.hosts[host]);
+        let (now, this) = (self.time(host), &mut self.hosts[host]);
         if this.core.as_mut().is_some_and(|core| core.act(now, &this.workload)) {
             return self.drain(host);
         }

@@ -1,9 +1,10 @@
 //! One machine of a cluster: its receive buffers, and the daemon on it while one runs.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::base::buffer::HeapBuffer;
-use crate::base::{DaemonId, Instant, RingId};
+use crate::base::{DaemonId, Instant, OwnTime, RingId};
 use crate::protocol::options::SALT_BITS;
 
 use super::checker::trace::Life;
@@ -25,6 +26,8 @@ pub(super) struct Host<C> {
     /// A `Work` is due.
     pub(super) working: bool,
     pub(super) paused_until: Instant,
+    /// As its daemon takes it.
+    pub(super) time: OwnTime,
     /// The moment of the `Timer` that is due.
     pub(super) armed: Option<Instant>,
     /// When that was asked for.
@@ -60,6 +63,7 @@ impl<C: Core> Host<C> {
             dropped: 0,
             working: false,
             paused_until: Instant::ZERO,
+            time: OwnTime::new(Instant::ZERO),
             armed: None,
             armed_at: Instant::ZERO,
             late_since: None,
@@ -123,6 +127,12 @@ impl<C: Core> Host<C> {
         } else {
             self.dropped += 1;
         }
+    }
+
+    /// The time of its daemon, which may stand still where that did not run for `stall`.
+    pub(super) fn read(&mut self, clock: Instant, stall: Duration) -> Instant {
+        self.time.read(clock, stall, || self.core.as_ref().and_then(Core::poll_timeout));
+        self.time.now()
     }
 
     /// Whether something has come that was not taken yet.

@@ -122,9 +122,9 @@ pub struct Plan {
     /// Nanoseconds that each daemon works on a datagram once faults have stopped. Where it is much,
     /// the daemons are busy all the time, and yet a token is never near its timeout.
     pub work_ns: u64,
-    /// Timers wait for what has come, as those of real daemons do. Where they do not, that is
+    /// Daemons take time as real ones do, see [`Cluster::real_time`]. Where they do not, that is
     /// harsher.
-    pub timers_wait: bool,
+    pub real_time: bool,
     /// The links that stay cut one way, for good.
     pub one_way: Vec<(usize, usize)>,
     /// From where to where tokens are refused, for good.
@@ -168,7 +168,7 @@ impl Plan {
             daemons,
             tuning,
             work_ns,
-            timers_wait: work_ns > Weather::FAIR.work_ns,
+            real_time: work_ns > Weather::FAIR.work_ns,
             stranger: daemons > 2 && rng.chance(50),
             workloads: workloads(rng, daemons),
             actions: Vec::new(),
@@ -330,7 +330,7 @@ impl Plan {
         if rng.chance(20) {
             self.rejected.push((rng.index(self.daemons), rng.index(self.daemons)));
         }
-        self.timers_wait |= rng.chance(500);
+        self.real_time |= rng.chance(500);
     }
 
     /// A daemon starts again with a clock that was set back.
@@ -355,7 +355,7 @@ impl Plan {
         if self.stranger {
             cluster.set_stranger(self.daemons - 1);
         }
-        cluster.timers_wait = self.timers_wait;
+        cluster.real_time = self.real_time;
         for (at, action) in &self.actions {
             if *at <= self.end {
                 cluster.schedule(*at, action.clone());

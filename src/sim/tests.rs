@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::checker::Property;
 use super::checker::check;
-use super::checker::trace::{Ending, Place, Trace};
+use super::checker::trace::{DaemonEvent, Ending, Place, Trace};
 use super::cluster::{Action, Cluster};
 use super::core::{Channel, Core, Output, Placement, Setup, Transmit, Tuning};
 use super::group::Grouped;
@@ -278,6 +278,23 @@ fn paused_and_dead_daemons_get_nothing_and_the_buffer_is_bounded() {
     assert_eq!(cluster.trace().daemons[1].entries.len(), 1 + 10 + 1);
     cluster.act(Action::Start(1));
     assert_eq!(cluster.trace().daemons[2].life.incarnation, 1);
+}
+
+#[test]
+fn time_that_nobody_saw_pass_changes_nothing() {
+    let configurations = |real_time| {
+        let mut cluster: Cluster<Ordering> = Cluster::new(3, 1, tuning());
+        cluster.real_time = real_time;
+        (0..3).for_each(|host| cluster.act(Action::Start(host)));
+        cluster.run_for(Duration::from_secs(1));
+        (0..3).for_each(|host| cluster.act(Action::Pause(host, Duration::from_secs(1))));
+        cluster.run_for(Duration::from_secs(2));
+        let entries = cluster.trace().daemons.iter().flat_map(|log| &log.entries);
+        entries.filter(|entry| matches!(entry.event, DaemonEvent::Regular { .. })).count()
+    };
+    let before = configurations(true);
+    assert!(configurations(false) > before);
+    assert!(before <= 6, "{before}: alone, and then together");
 }
 
 #[test]

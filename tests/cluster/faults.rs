@@ -104,11 +104,12 @@ fn suspended_daemon_is_left_out_and_comes_back() {
     });
 }
 
-/// All at once, as when the machine under virtual hosts is suspended.
+/// All at once, as when the machine under virtual hosts is suspended: none was silent for another.
 #[test]
 fn all_daemons_suspended() {
     on_labs(3, |lab| {
         let crew = at_work(lab);
+        let still = Still::begin(lab);
         for host in HOSTS {
             lab.signal(host, Signal::STOP);
         }
@@ -117,6 +118,7 @@ fn all_daemons_suspended() {
             lab.signal(host, Signal::CONT);
         }
         crew.wait_for_messages(&HOSTS, 50);
+        still.end(lab);
         crew.judge(lab);
     });
 }
@@ -151,12 +153,13 @@ fn what_has_come_counts_before_what_is_overdue() {
         lab.run(&["start", "d3"]);
         let crew = at_work(lab);
         let still = Still::begin(lab);
-        for _ in 0..5 {
+        for _ in 0..20 {
             lab.signal("d3", Signal::STOP);
-            thread::park_timeout(Duration::from_millis(1_500));
+            thread::park_timeout(Duration::from_millis(400));
             lab.signal("d3", Signal::CONT);
             crew.wait_for_messages(&HOSTS, 10);
         }
+        assert!(lab.log("d3").contains("this daemon did not run"));
         still.end(lab);
         crew.judge(lab);
     });
