@@ -53,19 +53,21 @@ impl Daemon {
     }
 
     fn start_in(directory: Rc<TempDir>, arguments: &[&str]) -> Self {
+        let mut command = madrigald();
+        command.args(arguments);
+        Self::start_by(command, directory, "")
+    }
+
+    /// Starts one by `command`, with `more` in its configuration.
+    fn start_by(mut command: Command, directory: Rc<TempDir>, more: &str) -> Self {
         let config = directory.path().join("madrigal.toml");
         let listen = format!(
-            "[listen]\nport = 0\nunix_directory = {:?}\nunix_mode = \"0600\"\n",
+            "[listen]\nport = 0\nunix_directory = {:?}\nunix_mode = \"0600\"\n{more}",
             directory.path()
         );
         fs::write(&config, listen).unwrap();
-        let mut process = madrigald()
-            .arg("--config")
-            .arg(&config)
-            .args(arguments)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        command.arg("--config").arg(&config).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
         let lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let (send, log) = channel();
         // Ends with the daemon.
@@ -210,6 +212,34 @@ fn says_what_is_in_force_and_where_it_listens() {
     daemon.signal(Signal::TERM);
     let stop = daemon.wait_for("stopped").pop().unwrap();
     assert!(stop.contains("connections_accepted 0"), "{stop}");
+}
+
+#[test]
+fn memory_is_locked_or_a_warning_says_why_not() {
+    let directory = || Rc::new(tempfile::tempdir().unwrap());
+    let start = |command| Daemon::start_by(command, directory(), "[memory]\nlock = true\n");
+    let locked = |daemon: &Daemon| {
+        let status = fs::read_to_string(format!("/proc/{}/status", daemon.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    let warned = |daemon: &Daemon| {
+        daemon.start.iter().any(|line| line.contains("WARN") && line.contains("LimitMEMLOCK="))
+    };
+    let may_lock = rustix::process::geteuid().is_root();
+    if may_lock {
+        let daemon = start(madrigald());
+        assert!(locked(&daemon) > 1024 && !warned(&daemon), "{:?}", daemon.start);
+    }
+    // Root gives up its right to, too.
+    let mut command = Command::new("setpriv");
+    if may_lock {
+        command.args(["--bounding-set", "-ipc_lock"]);
+    }
+    command.args(["prlimit", "--memlock=65536", env!("CARGO_BIN_EXE_madrigald")]);
+    command.stdin(Stdio::null());
+    let daemon = start(command);
+    assert!(locked(&daemon) == 0 && warned(&daemon), "{:?}", daemon.start);
 }
 
 #[test]

@@ -69,6 +69,8 @@ pub enum Counter {
     PacketsRelayed,
     /// Packets that the kernel dropped because a socket had no room for them.
     PacketsDropped,
+    /// Packets of the order dropped because the cores of sessions had not taken those before.
+    PacketsHeld,
     /// Packets that the kernel did not take.
     PacketsUnsent,
     /// Packets sent by a system call each, as the kernel took no train of them.
@@ -147,6 +149,7 @@ impl Counter {
         Self::RepairsRequested,
         Self::PacketsRelayed,
         Self::PacketsDropped,
+        Self::PacketsHeld,
         Self::PacketsUnsent,
         Self::PacketsSingly,
         Self::PacketsForeign,

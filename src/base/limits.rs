@@ -128,6 +128,10 @@ const _: () = assert!(CLIENT_FRAME_BYTES_MAX + CHANNEL_READ_BYTES <= INPUT_BYTES
 /// Slots of a queue between two cores: at 64 bytes a slot, half a megabyte.
 pub const QUEUE_SLOTS: usize = 8 * 1024;
 
+/// Items that may wait for room in such a queue, some seven megabytes, before no more messages of
+/// other daemons are taken.
+pub const LANE_ITEMS_MAX: usize = 8 * QUEUE_SLOTS;
+
 /// Cores of one daemon.
 pub const CORES_MAX: usize = 64;
 

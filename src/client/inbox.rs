@@ -99,12 +99,13 @@ impl Inbox {
         }
     }
 
-    /// Whether an event can be taken without looking at the socket.
+    /// Whether an event, or by shared memory some of it, is at hand, without a system call.
     ///
-    /// An event loop must take these before it waits for the descriptor, which does not know them.
-    pub fn has_buffered(&self) -> bool {
+    /// `false` does not mean that the descriptor will tell of the next one: an event loop waits for
+    /// it when [`Inbox::try_receive`] has yielded `None`, and then only.
+    pub fn has_buffered(&mut self) -> bool {
         // Malformed bytes yield an error without looking at the socket.
-        self.buffered_len().map_or(true, |len| len.is_some())
+        self.next_len().map_or(true, |len| len.is_some()) || self.incoming.has_more()
     }
 
     /// Changes how [`Inbox::receive`] waits.

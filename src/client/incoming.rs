@@ -50,6 +50,14 @@ impl Incoming {
         }
     }
 
+    /// Whether a fill brings something without a system call.
+    pub(super) fn has_more(&self) -> bool {
+        match self {
+            Self::Socket(..) => false,
+            Self::Shared(shared) => !shared.reader.is_empty(),
+        }
+    }
+
     #[inline]
     pub(super) fn consume(&mut self, len: usize) {
         match self {

@@ -41,9 +41,10 @@
 //! - Two threads: [`Session::split`] into an [`Outbox`] and an [`Inbox`].
 //! - Many small messages: [`Outbox::queue`], then [`Outbox::flush`].
 //! - An event loop: [`AsFd`] gives the descriptor to wait for. Call
-//!   `try_receive` until it yields `None` before waiting for *readable*: events that are buffered
-//!   do not show in the descriptor ([`Inbox::has_buffered`]). [`Outbox::set_nonblocking`] keeps
-//!   sends from waiting; while [`Outbox::wants_write`], wait for *writable* too.
+//!   `try_receive` until it yields `None` before waiting for *readable*: events that are at hand
+//!   do not show in the descriptor, and a daemon that shares memory was not asked to ring before.
+//!   [`Outbox::set_nonblocking`] keeps sends from waiting; while [`Outbox::wants_write`], wait for
+//!   *writable* too.
 //! - tokio: `client::tokio::Session`, with the feature `tokio`.
 //!
 //! Keep receiving: a daemon drops sessions that read too slowly. A thread that only sends, in
@@ -339,8 +340,8 @@ impl Session {
         self.inbox.receive_timeout(timeout)
     }
 
-    /// Whether an event can be taken without looking at the socket: see [`Inbox::has_buffered`].
-    pub fn has_buffered(&self) -> bool {
+    /// Whether an event is at hand, without a system call: see [`Inbox::has_buffered`].
+    pub fn has_buffered(&mut self) -> bool {
         self.inbox.has_buffered()
     }
 

@@ -241,7 +241,15 @@ fn memory(mut section: Section<'_, '_>, sessions: &Sessions, cluster: &Cluster) 
     let range = SHELF_FRAME_BYTES_MIN..=SHELF_BYTES_MAX;
     let shelf_from_bytes = section.integer("shelf_from_bytes", default.shelf_from_bytes, range);
     let shelf_bytes = section.integer("shelf_bytes", default.shelf_bytes, 0..=SHELF_BYTES_MAX);
-    Memory { pool_bytes_max, session_queue_bytes, shared_bytes_max, shelf_from_bytes, shelf_bytes }
+    let lock = section.boolean("lock", default.lock);
+    Memory {
+        pool_bytes_max,
+        session_queue_bytes,
+        shared_bytes_max,
+        shelf_from_bytes,
+        shelf_bytes,
+        lock,
+    }
 }
 
 fn log(mut section: Section<'_, '_>) -> Log {

@@ -37,7 +37,7 @@ pub(super) trait Host {
     /// The bytes of a file of bounded length.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
-    /// Whether the host has the address.
+    /// Whether the host has the address. None has the unspecified one.
     fn has(&self, address: IpAddr) -> bool;
 
     /// The number of the interface that has the address; of several the first.

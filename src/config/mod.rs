@@ -52,7 +52,7 @@ pub struct Config {
     pub auth: Auth,
     /// Threads, and what they do when idle.
     pub cores: Cores,
-    /// Memory of the buffer pool.
+    /// Memory of messages, of queues, and of the program itself.
     pub memory: Memory,
     /// What is told on standard error.
     pub log: Log,
@@ -161,6 +161,8 @@ pub struct Memory {
     /// Bytes of each of the two places where such frames lie, for each user; 0: every session gets
     /// a copy. Default 4 MiB.
     pub shelf_bytes: usize,
+    /// Whether the daemon stays in memory even when others want it. Default: no.
+    pub lock: bool,
 }
 
 /// What is told on standard error.
@@ -358,6 +360,7 @@ impl Default for Memory {
             shared_bytes_max: SHARED_BYTES_MAX,
             shelf_from_bytes: 16 * 1024,
             shelf_bytes: 4 * 1024 * 1024,
+            lock: false,
         }
     }
 }

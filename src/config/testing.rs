@@ -25,10 +25,7 @@ impl Host for TestHost {
 
     fn has(&self, address: IpAddr) -> bool {
         let own: IpAddr = [10, 0, 0, 2].into();
-        self.interface(address).is_some()
-            || address == own
-            || address.is_loopback()
-            || address.is_unspecified()
+        self.interface(address).is_some() || address == own || address.is_loopback()
     }
 
     fn interface(&self, address: IpAddr) -> Option<u32> {

@@ -84,6 +84,7 @@ fn every_key_has_its_effect() {
         shared_bytes_max = 0x100_0000
         shelf_from_bytes = 2048
         shelf_bytes = 0
+        lock = true
         [log]
         level = "debug"
         format = "journal"
@@ -166,6 +167,7 @@ fn every_key_has_its_effect() {
             shared_bytes_max: 1 << 24,
             shelf_from_bytes: 2048,
             shelf_bytes: 0,
+            lock: true,
         },
         log: Log { level: LogLevel::Debug, format: LogFormat::Journal },
         notes: Vec::new(),

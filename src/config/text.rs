@@ -66,6 +66,7 @@ impl Config {
             ("memory.shared_bytes_max", memory.shared_bytes_max.to_string()),
             ("memory.shelf_from_bytes", memory.shelf_from_bytes.to_string()),
             ("memory.shelf_bytes", memory.shelf_bytes.to_string()),
+            ("memory.lock", memory.lock.to_string()),
             ("log.level", quoted(&log.level.to_string())),
             ("log.format", quoted(&log.format.to_string())),
         ]);

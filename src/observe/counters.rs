@@ -43,6 +43,7 @@ pub const NAMES: [(Counter, &str); Counter::COUNT] = [
     (Counter::RepairsRequested, "repairs_requested"),
     (Counter::PacketsRelayed, "packets_relayed"),
     (Counter::PacketsDropped, "packets_dropped"),
+    (Counter::PacketsHeld, "packets_held"),
     (Counter::PacketsUnsent, "packets_unsent"),
     (Counter::PacketsSingly, "packets_singly"),
     (Counter::PacketsForeign, "packets_foreign"),

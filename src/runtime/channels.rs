@@ -181,7 +181,7 @@ impl Channels {
                 let taken = room.len().min(bytes.len());
                 room[..taken].copy_from_slice(&bytes[..taken]);
                 *len += taken;
-                if *len == ATTACH_HELLO_BYTES {
+                if taken > 0 && *len == ATTACH_HELLO_BYTES {
                     self.greeted.push_back(id);
                 }
             }
@@ -243,18 +243,20 @@ impl Channels {
         }
     }
 
-    pub(super) fn pause(&mut self, id: SessionId) {
-        if let Some(channel) = self.get(id) {
-            channel.paused = true;
-        }
+    /// Nothing is to be read of a session. `false`: it has no channel.
+    pub(super) fn pause(&mut self, id: SessionId) -> bool {
+        let Some(channel) = self.get(id) else { return false };
+        channel.paused = true;
+        true
     }
 
-    pub(super) fn resume(&mut self, id: SessionId) {
-        if let Some(channel) = self.get(id) {
-            channel.paused = false;
-            // It may have published while nobody looked.
-            self.watch(id.slot());
-        }
+    /// It is to be read again. `false`: it has no channel.
+    pub(super) fn resume(&mut self, id: SessionId) -> bool {
+        let Some(channel) = self.get(id) else { return false };
+        channel.paused = false;
+        // It may have published while nobody looked.
+        self.watch(id.slot());
+        true
     }
 
     /// A turn of the core begins.
@@ -349,7 +351,7 @@ impl Channels {
             };
             let some = match shelved {
                 Some(some) => {
-                    self.tally.count(Counter::FramesShelved);
+                    self.tally.add(Counter::FramesShelved, (some > 0).into());
                     some
                 }
                 None => channel.send_copy(run, run_max)?,

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::acceptor::Arrival;
+use crate::base::limits::LANE_ITEMS_MAX;
 use crate::base::{PrivateGroup, SessionId};
 use crate::mem::pool::Slice;
 use crate::mem::spsc::{Consumer, Producer};
@@ -58,8 +59,11 @@ impl Targets {
 
 /// The sending end of a queue that never refuses: what does not fit waits here.
 ///
-/// While anything waits, its owner takes no new work, so what waits is bounded by what one piece
-/// of work brings forth.
+/// While anything waits, its owner takes nothing more from sessions; once it [is behind], no
+/// messages of other daemons either. So what waits is bounded by that and what one more piece of
+/// work brings forth.
+///
+/// [is behind]: Self::is_behind
 pub(super) struct Lane<T: Send> {
     queue: Producer<T>,
     waiting: VecDeque<T>,
@@ -87,6 +91,11 @@ impl<T: Send> Lane<T> {
         !self.waiting.is_empty()
     }
 
+    /// Whether more waits than is good: [`LANE_ITEMS_MAX`].
+    pub(super) fn is_behind(&self) -> bool {
+        self.waiting.len() >= LANE_ITEMS_MAX
+    }
+
     /// Makes what was pushed visible to the other core. Returns whether there was anything.
     pub(super) fn flush(&mut self) -> bool {
         while let Some(item) = self.waiting.pop_front() {
@@ -105,4 +114,29 @@ impl<T: Send> Lane<T> {
 pub(super) struct Port<Out: Send, In: Send> {
     pub(super) lane: Lane<Out>,
     pub(super) queue: Consumer<In>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::spsc::queue;
+
+    #[test]
+    fn a_lane_is_full_when_something_waits_and_behind_when_much_does() {
+        let (producer, mut consumer) = queue(4);
+        let mut lane = Lane::new(producer);
+        (0..4).for_each(|item| lane.push(item));
+        assert!(!lane.is_full());
+        (4..3 + LANE_ITEMS_MAX).for_each(|item| lane.push(item));
+        assert!(lane.is_full() && !lane.is_behind());
+        lane.push(3 + LANE_ITEMS_MAX);
+        assert!(lane.is_behind());
+        lane.flush();
+        for item in 0..4 {
+            assert_eq!(consumer.pop(), Some(item));
+        }
+        consumer.release();
+        lane.flush();
+        assert!(lane.is_full() && !lane.is_behind());
+    }
 }

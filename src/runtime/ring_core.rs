@@ -127,12 +127,22 @@ impl RingCore {
             self.sockets.take().map(|sockets| Network::new(self.time.now(), sockets, driver));
     }
 
+    /// Whether data of other daemons is to be dropped, and repeated later: the sessions' cores
+    /// have not taken what came before.
+    pub(super) fn hold_data(&mut self, held: bool) {
+        self.pool.hold_data(held);
+    }
+
     /// Takes what has come from other daemons.
     pub(super) fn receive(&mut self, socket: DatagramKey, event: DatagramEvent<'_>) {
         let Some(network) = &mut self.network else { return };
         let (protocol, tally, now) = (&mut self.protocol, &mut self.tally, self.time.now());
         network.receive(now, socket, event, &mut self.pool, |arrival, pool| match arrival {
             Arrival::Packet(packet) => protocol.handle_packet(now, &packet, pool),
+            Arrival::Scarce(_) if pool.holds_data() => {
+                protocol.handle_dropped(1);
+                tally.count(Counter::PacketsHeld);
+            }
             Arrival::Scarce(packet) => {
                 let stored = if protocol.awaits(packet) { pool.copy(packet) } else { None };
                 match stored {

@@ -100,7 +100,9 @@ impl RingThread {
             let Some(event) = self.driver.next_event() else { return (taken - of_ring, of_ring) };
             if let driver::Event::Datagrams { socket, event } = event {
                 of_ring += 1;
+                self.ring.hold_data(self.ports.iter().any(|port| port.port.lane.is_behind()));
                 self.ring.receive(socket, event);
+                self.deliver();
                 continue;
             }
             if let Some(arrival) = self.acceptor.handle_event(event) {

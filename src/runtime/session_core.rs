@@ -264,12 +264,16 @@ impl SessionCore {
         let stream_of = |id: SessionId| self.stream_of[id.slot()];
         match action {
             Action::Pause(id) => {
-                stream_of(id).into_iter().for_each(|key| driver.pause(key));
-                self.channels.pause(id);
+                // By shared memory the socket goes on to be read: it tells that there is room for
+                // what the session gets, and that the session has ended.
+                if !self.channels.pause(id) {
+                    stream_of(id).into_iter().for_each(|key| driver.pause(key));
+                }
             }
             Action::Resume(id) => {
-                stream_of(id).into_iter().for_each(|key| driver.resume(key));
-                self.channels.resume(id);
+                if !self.channels.resume(id) {
+                    stream_of(id).into_iter().for_each(|key| driver.resume(key));
+                }
             }
             Action::Close(id) => {
                 self.channels.remove(id);

@@ -40,6 +40,7 @@ use crate::sys::clock::Clock;
 use crate::sys::cpu;
 use crate::sys::datagram::DatagramError;
 use crate::sys::driver::{Choice, Driver, Options};
+use crate::sys::lock::lock_memory;
 use crate::sys::socket::{ListenError, Listener};
 use crate::wire::session::AuthMethods;
 
@@ -50,6 +51,11 @@ use crate::wire::session::AuthMethods;
 /// Sockets, drivers and threads are set up before this returns; nothing is left behind when one
 /// of them cannot be.
 pub fn start(config: Config) -> Result<Running, StartError> {
+    if config.memory.lock
+        && let Err(error) = lock_memory()
+    {
+        tracing::warn!(%error, "the daemon is not locked into memory");
+    }
     let listeners = listen(&config)?;
     let addresses = listeners.iter().filter_map(|(listener, _)| listener.address()).collect();
     let control = config.listen.control.as_ref().map(Control::open).transpose()?;

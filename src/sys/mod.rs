@@ -10,6 +10,7 @@ pub mod clock;
 pub mod cpu;
 pub mod datagram;
 pub mod driver;
+pub mod lock;
 pub mod memfd;
 mod operation;
 pub mod peer;

@@ -18,14 +18,6 @@ pub struct SeqRange {
     pub len: u32,
 }
 
-impl SeqRange {
-    /// All of them.
-    pub fn iter(self) -> impl Iterator<Item = Seq> {
-        let start = self.start.get();
-        (start..start.saturating_add(u64::from(self.len))).map(Seq::new)
-    }
-}
-
 /// Runs of packets that somebody misses.
 pub type Ranges = List<SeqRange, REPAIR_RANGES_MAX>;
 

@@ -1,9 +1,11 @@
 //! Much at a time: batches, event loops, two threads, receivers that are slow.
 
+use std::time::Instant;
+
 use madrigal::client::{Event, MulticastError, Options, ReceiveError, Service, Session};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::support::PATIENCE;
+use crate::support::{Daemon, PATIENCE};
 use crate::{Carrier, everywhere, next, next_data, pattern};
 
 /// Small queues and small bounds, so that both are met often.
@@ -177,6 +179,97 @@ fn senders_are_held_back_for_a_slow_receiver_and_nothing_is_lost() {
                 assert!(next_data(&mut slow) == pattern(number, 5_000), "{place}: {number}");
             }
             sender.join().unwrap();
+        },
+    );
+}
+
+/// A session that is the slow receiver of its own messages is held, and learns that there is room
+/// for what it gets, all the same.
+#[test]
+fn who_sends_to_itself_is_held_and_goes_on_when_it_reads() {
+    everywhere(
+        |setup| {
+            let bounds = "messages_max = 100\nbytes_max = 500000\nslow_receiver = \"hold\"";
+            setup.section("memory", TIGHT).section("sessions", bounds)
+        },
+        |place| {
+            let session = place.member("alice", "g");
+            let (mut outbox, mut inbox) = session.split();
+            const MESSAGES: usize = 600;
+            let sender = std::thread::spawn(move || {
+                for number in 0..MESSAGES {
+                    let data = pattern(number, 25_000);
+                    outbox.multicast(Service::Agreed, &["g"], 0, &data).unwrap();
+                }
+                outbox
+            });
+            let deadline = Instant::now() + PATIENCE;
+            while !is_held(&place.daemon) {
+                assert!(Instant::now() < deadline, "{place}: nobody is held back");
+            }
+            for number in 0..MESSAGES {
+                let event = inbox.receive_timeout(PATIENCE).unwrap();
+                let Some(Event::Message(message)) = event else { panic!("{place}: {event:?}") };
+                assert!(message.data() == pattern(number, 25_000), "{place}: {number}");
+            }
+            sender.join().unwrap();
+        },
+    );
+}
+
+/// Whether the daemon has stopped to read from somebody.
+fn is_held(daemon: &Daemon) -> bool {
+    daemon.counter("reads_paused") > 0
+}
+
+/// The end of a session is noticed even while nothing is read from it.
+#[test]
+fn who_is_held_and_goes_is_let_go_of() {
+    everywhere(
+        |setup| {
+            let bounds = "messages_max = 100\nbytes_max = 500000\nslow_receiver = \"hold\"";
+            setup.section("memory", TIGHT).section("sessions", bounds)
+        },
+        |place| {
+            let mut session = place.member("alice", "g");
+            session.outbox().set_nonblocking(true);
+            let deadline = Instant::now() + PATIENCE;
+            let data = pattern(1, 5_000);
+            loop {
+                match session.multicast(Service::Agreed, &["g"], 0, &data) {
+                    Ok(()) => {}
+                    Err(MulticastError::WouldBlock) if is_held(&place.daemon) => break,
+                    Err(MulticastError::WouldBlock) => {}
+                    Err(error) => panic!("{place}: {error}"),
+                }
+                assert!(Instant::now() < deadline, "{place}: nobody is held back");
+            }
+            drop(session);
+            place.daemon.wait_for_log("session ended");
+        },
+    );
+}
+
+#[test]
+fn what_is_buffered_is_told() {
+    everywhere(
+        |setup| setup,
+        |place| {
+            let mut alice = place.member("alice", "g");
+            for number in 0..10 {
+                alice.multicast(Service::Agreed, &["g"], 0, &pattern(number, 10)).unwrap();
+            }
+            // Behind all of them: who has this has the others at hand.
+            let mut bob = place.member("bob", "g");
+            drop(next(&mut alice));
+            for number in 1..10 {
+                let is_near = alice.has_buffered();
+                assert!(is_near || place.carrier != Carrier::SharedMemory, "{place}: {number}");
+                assert!(next_data(&mut alice) == pattern(number, 10), "{place}");
+            }
+            drop(next(&mut alice));
+            assert!(!alice.has_buffered(), "{place}");
+            bob.leave("g").unwrap();
         },
     );
 }

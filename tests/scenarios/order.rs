@@ -364,11 +364,13 @@ fn old_packets_and_noise_change_nothing() {
     lab.cluster.run_for(FAILURE_TIMEOUT * 5);
     lab.cluster.act(Action::Heal);
     lab.forms(vec![0, 1, 2]);
+    let rings = lab.rings();
     for _ in 0..500 {
         lab.cluster.act(Action::Stale);
         lab.cluster.act(Action::Stranger);
         lab.cluster.run_for(Duration::from_micros(300));
     }
+    assert_eq!(lab.rings(), rings);
     lab.judge();
 }
 

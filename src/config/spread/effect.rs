@@ -447,7 +447,9 @@ impl<'h> Effects<'h> {
             let is_me = |it: &ClusterDaemon| it.name == me.name;
             let index = self.config.cluster.daemons.iter().position(is_me);
             let span = index.map_or(0..0, |index| self.spans[index].clone());
-            let has_no = |it: &mut IpAddr| is_of_one_link(*it) || !self.host.has(*it);
+            let has_no = |it: &mut IpAddr| {
+                !it.is_unspecified() && (is_of_one_link(*it) || !self.host.has(*it))
+            };
             for absent in tcp.extract_if(.., has_no) {
                 let why = if is_of_one_link(absent) {
                     "it is of one link only; all addresses, `C ::`, are those too"

@@ -380,7 +380,20 @@ impl<B: Buffer> State<B> {
                 Self::Operational(Operational::new(s.old, none, scope.cx, scope.now)).begin(scope)
             }
             (Next::Stop, _) => Self::Stopped,
-            (next, state) => unreachable!("{} does not lead to {next:?}", state.name()),
+            (
+                next @ (Next::Commit(_) | Next::Resume),
+                state
+                @ (Self::Operational(_) | Self::Commit(_) | Self::Recovery(_) | Self::Stopped),
+            )
+            | (
+                next @ Next::Recover,
+                state
+                @ (Self::Operational(_) | Self::Gather(_) | Self::Recovery(_) | Self::Stopped),
+            )
+            | (
+                next @ (Next::Install | Next::InstallWith),
+                state @ (Self::Operational(_) | Self::Gather(_) | Self::Commit(_) | Self::Stopped),
+            ) => unreachable!("{} does not lead to {next:?}", state.name()),
         }
     }
 

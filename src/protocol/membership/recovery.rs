@@ -110,7 +110,9 @@ impl<B: Buffer> Recovery<B> {
             let packet = done.emit(scope.cx.envelope, scope.store);
             scope.cx.send(to, packet);
         }
-        self.attempt.said_at = scope.now;
+        if to.is_none() {
+            self.attempt.said_at = scope.now;
+        }
     }
 
     /// Asks those who have what is missing, each for another part, in turn when it does not come.

@@ -498,6 +498,18 @@ mod lies {
     }
 
     #[test]
+    fn while_the_token_rests_here_there_is_no_other() {
+        let mut daemon = Daemon::resting();
+        let visits = daemon.visits();
+        daemon.input("message");
+        daemon.take(&daemon.token_with(5, 0));
+        assert_eq!(daemon.visits(), visits);
+        daemon.input("message");
+        daemon.order.handle_timeout(daemon.now, &mut Heap);
+        assert_eq!(daemon.order.tally().get(Counter::PacketsSent), 1);
+    }
+
+    #[test]
     fn a_token_that_is_further_than_any_window_is_stale() {
         let mut daemon = Daemon::operational();
         let visits = daemon.visits();

@@ -127,10 +127,12 @@ impl<B: Buffer> Rotation<B> {
             let packet = notice.emit(scope.cx.envelope, scope.store);
             return scope.cx.send(Some(from), packet);
         }
-        // It knows each place that was given away, and can be passed on.
+        // There is one token. It knows each place that was given away, and can be passed on.
         let window = &self.ring.window;
-        let is_sane = (window.high()..=window.limit()).contains(&header.seq);
-        if !is_sane || header.hop == u64::MAX {
+        let is_sane = !self.rest.is_here()
+            && (window.high()..=window.limit()).contains(&header.seq)
+            && header.hop != u64::MAX;
+        if !is_sane {
             return scope.cx.out.count(Counter::PacketsStale);
         }
         if let Some(passed_at) = self.passed_at.take() {

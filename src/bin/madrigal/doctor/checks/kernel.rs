@@ -66,20 +66,24 @@ fn expect_uring(facts: &Facts) -> Result<Finding, (String, String)> {
 
 pub(super) fn locked(facts: &Facts, config: &Config) -> Finding {
     let needed = URING_BYTES * config.cores.count as u64;
-    if config.cores.driver == DriverChoice::Mio || facts.process.may_lock {
+    let is_needed = config.cores.driver != DriverChoice::Mio || config.memory.lock;
+    if !is_needed || facts.process.may_lock {
         return Finding::fine("no limit applies");
     }
-    match facts.process.locked_bytes {
-        None => Finding::unknown("its limit on locked memory"),
-        Some(u64::MAX) => Finding::fine("unlimited"),
-        Some(bytes) if bytes >= needed => Finding::fine(format!("{} KiB", bytes / 1024)),
-        Some(bytes) => Finding::warning(format!(
-            "{} KiB, less than the {} KiB that io_uring may take",
-            bytes / 1024,
-            needed / 1024
-        ))
-        .mend("LimitMEMLOCK=infinity in the systemd unit, or ulimit -l unlimited"),
-    }
+    let problem = match facts.process.locked_bytes {
+        None => return Finding::unknown("its limit on locked memory"),
+        Some(u64::MAX) => return Finding::fine("unlimited"),
+        Some(bytes) if config.memory.lock => {
+            format!("{} KiB, and memory.lock wants no limit", bytes / 1024)
+        }
+        Some(bytes) if bytes >= needed => return Finding::fine(format!("{} KiB", bytes / 1024)),
+        Some(bytes) => {
+            let (bytes, needed) = (bytes / 1024, needed / 1024);
+            format!("{bytes} KiB, less than the {needed} KiB that io_uring may take")
+        }
+    };
+    Finding::warning(problem)
+        .mend("LimitMEMLOCK=infinity in the systemd unit, or ulimit -l unlimited")
 }
 
 pub(super) fn descriptors(facts: &Facts, config: &Config) -> Finding {
@@ -293,6 +297,10 @@ mod tests {
         assert_eq!(locked(&of(Some(u64::MAX), false), &one).found, "unlimited");
         assert_eq!(locked(&of(None, false), &one).verdict, Note);
         assert_eq!(locked(&of(None, false), &config("cores.driver = \"mio\"")).verdict, Fine);
+        let all = config("cores.driver = \"mio\"\nmemory.lock = true");
+        assert_eq!(locked(&of(Some(1 << 30), false), &all).verdict, Warning);
+        assert_eq!(locked(&of(Some(u64::MAX), false), &all).verdict, Fine);
+        assert_eq!(locked(&of(Some(1 << 30), true), &all).verdict, Fine);
     }
 
     #[test]
