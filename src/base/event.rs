@@ -256,12 +256,21 @@ pub enum Event {
         /// For how long, at least.
         time: Duration,
     },
-    /// Nothing has come from a daemon since this one started.
+    /// No packet has come from a daemon since this one started.
     DaemonUnheard {
         /// Which.
         daemon: DaemonId,
         /// Where it should be.
         address: SocketAddr,
+    },
+    /// Where a daemon should be something sends that is no packet of this version.
+    DaemonForeign {
+        /// Which.
+        daemon: DaemonId,
+        /// Where it should be.
+        address: SocketAddr,
+        /// Where that came from.
+        from: SocketAddr,
     },
     /// What a daemon sends to this one alone comes, what it sends to their group does not.
     MulticastUnheard {

@@ -101,7 +101,9 @@ impl Teller {
             Event::ClusterDiffers { .. } => (4, "another configuration"),
             Event::RefusalsDisproved { .. } => (5, "refusals"),
             Event::EarlierLife { .. } => (6, "earlier life"),
-            Event::DaemonUnheard { .. } | Event::MulticastUnheard { .. } => (7, "daemon not heard"),
+            Event::DaemonUnheard { .. }
+            | Event::DaemonForeign { .. }
+            | Event::MulticastUnheard { .. } => (7, "daemon not heard"),
             Event::Stood { .. } => (8, "daemon stood still"),
         };
         let (may_write, unwritten) = self.limits[kind].take(now);
@@ -172,6 +174,17 @@ impl Teller {
                      file have another port?"
                 );
             }
+            Event::DaemonForeign { daemon, address, from } => {
+                let daemon = self.name(*daemon);
+                tracing::warn!(
+                    daemon,
+                    %address,
+                    %from,
+                    "what comes from a daemon's host is no packet of this version: does Spread \
+                     still run there, or another version of Madrigal, or does something else have \
+                     its port?"
+                );
+            }
             Event::MulticastUnheard { daemon, address, group } => {
                 let daemon = self.name(*daemon);
                 tracing::warn!(
@@ -210,6 +223,7 @@ fn write_session(event: &Event) {
         | Event::Stood { .. }
         | Event::RefusalsDisproved { .. }
         | Event::DaemonUnheard { .. }
+        | Event::DaemonForeign { .. }
         | Event::MulticastUnheard { .. } => {}
         Event::SessionStarted { session } => tracing::info!(%session, "session started"),
         Event::SessionEnded { session, reason } => match reason {
@@ -327,6 +341,11 @@ mod tests {
                 daemon: DaemonId::new(9),
                 address: "10.0.0.9:4803".parse().unwrap(),
             },
+            Event::DaemonForeign {
+                daemon: DaemonId::new(9),
+                address: "10.0.0.9:4803".parse().unwrap(),
+                from: "10.0.0.9:40404".parse().unwrap(),
+            },
             Event::MulticastUnheard {
                 daemon: DaemonId::new(9),
                 address: "10.0.0.9:4803".parse().unwrap(),
@@ -365,6 +384,9 @@ mod tests {
                  time=1.4s",
                 "<4>a daemon is not heard yet: is it started? does a firewall drop UDP? does its \
                  file have another port? daemon=\"d9\" address=10.0.0.9:4803",
+                "<4>what comes from a daemon's host is no packet of this version: does Spread \
+                 still run there, or another version of Madrigal, or does something else have its \
+                 port? daemon=\"d9\" address=10.0.0.9:4803 from=10.0.0.9:40404",
                 "<4>a daemon is heard, but not its multicast: does a switch or firewall drop it, \
                  or is there no IGMP querier? cluster.multicast = \"none\" does without \
                  daemon=\"d9\" address=10.0.0.9:4803 group=239.77.68.71:4803",

@@ -8,7 +8,7 @@ use super::lifeline::{Lifeline, Sign};
 use super::ring_pool::{RingPool, split};
 use super::routes::{Routes, Spot};
 use super::strangers::Strangers;
-use super::unheard::{Other, Unheard};
+use super::unheard::{Other, Sort, Unheard};
 use crate::base::buffer::Heap;
 use crate::base::{Counter, DaemonId, DaemonName, DaemonSet, Event, Instant, Rank, RingId, Tally};
 use crate::config::{Cluster, ClusterDaemon, Identity};
@@ -331,9 +331,9 @@ impl Network {
                     // Multicast came back.
                     return;
                 }
-                let is_ours = header::cluster(bytes) == Some(self.cluster);
+                let sort = self.sort(bytes);
                 if let Some(from) = from {
-                    self.unheard.hear(now, from, Some(socket) == self.group, is_ours);
+                    self.unheard.hear(now, from, Some(socket) == self.group, sort);
                 }
                 // What was sent to a group is where it belongs, or it would go round for ever.
                 let is_from_afar = |from| socket == self.data && self.routes.relays(from);
@@ -346,7 +346,7 @@ impl Network {
                         self.relayed.push(packet.clone());
                     }
                     self.strangers.hear(now, from, &packet, pool);
-                    if is_ours && header::is_identity(&packet) {
+                    if sort == Sort::Ours && header::is_identity(&packet) {
                         // It asks who this is: one of its cluster, as it has heard by now.
                         return;
                     }
@@ -382,6 +382,14 @@ impl Network {
             } else {
                 self.tally.count(Counter::PoolExhausted);
             }
+        }
+    }
+
+    fn sort(&self, bytes: &[u8]) -> Sort {
+        match header::cluster(bytes) {
+            Some(cluster) if cluster == self.cluster => Sort::Ours,
+            Some(_) => Sort::Another,
+            None => Sort::Foreign,
         }
     }
 

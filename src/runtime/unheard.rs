@@ -37,7 +37,7 @@ pub(super) struct Unheard {
 
 struct Known {
     other: Other,
-    /// Anything came from there, in this life of this daemon.
+    /// A packet came from there, in this life of this daemon.
     was_heard: bool,
     was_told: bool,
     /// Where it is in none of this daemon's rings.
@@ -51,6 +51,20 @@ struct Absence {
     multicast_at: Option<Instant>,
     unicast_at: Option<Instant>,
     was_told: bool,
+    /// Where something came from that is no packet of this version, and no packet since.
+    foreign: Option<SocketAddr>,
+    was_foreign_told: bool,
+}
+
+/// What came, as far as its header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sort {
+    /// A packet of this cluster.
+    Ours,
+    /// A packet of another cluster, or of one with another configuration.
+    Another,
+    /// No packet of this version.
+    Foreign,
 }
 
 impl Absence {
@@ -62,7 +76,15 @@ impl Absence {
             multicast_at: None,
             unicast_at: None,
             was_told: false,
+            foreign: None,
+            was_foreign_told: false,
         }
+    }
+
+    /// A packet of this cluster came.
+    fn hear(&mut self, now: Instant, by_multicast: bool) {
+        let heard = if by_multicast { &mut self.multicast_at } else { &mut self.unicast_at };
+        *heard = Some(now);
     }
 }
 
@@ -98,23 +120,25 @@ impl Unheard {
         self.arm();
     }
 
-    /// Something came from `from`. `is_ours`: of this cluster.
-    pub(super) fn hear(
-        &mut self,
-        now: Instant,
-        from: SocketAddr,
-        by_multicast: bool,
-        is_ours: bool,
-    ) {
+    /// Something came from `from`.
+    pub(super) fn hear(&mut self, now: Instant, from: SocketAddr, by_multicast: bool, sort: Sort) {
         if self.due.is_none() {
             return;
         }
-        let mut absent = self.others.iter_mut().filter(|known| known.absence.is_some());
-        let Some(known) = absent.find(|known| known.other.place.contains(&from)) else { return };
-        known.was_heard = true;
-        let Some(absence) = known.absence.as_mut().filter(|_| is_ours) else { return };
-        let heard = if by_multicast { &mut absence.multicast_at } else { &mut absence.unicast_at };
-        *heard = Some(now);
+        for known in &mut self.others {
+            let Some(absence) = &mut known.absence else { continue };
+            if sort == Sort::Foreign {
+                // Spread sends from a port that the kernel chose.
+                if known.other.place[0].ip() == from.ip() {
+                    absence.foreign = Some(from);
+                }
+            } else if known.other.place.contains(&from) {
+                (known.was_heard, absence.foreign) = (true, None);
+                if sort == Sort::Ours {
+                    absence.hear(now, by_multicast);
+                }
+            }
+        }
     }
 
     /// When [`Unheard::fire`] has something to do.
@@ -163,6 +187,10 @@ impl Known {
             return None;
         }
         let (daemon, address) = (self.other.id, self.other.place[0]);
+        if let Some(from) = absence.foreign {
+            let is_new = !std::mem::replace(&mut absence.was_foreign_told, true);
+            return is_new.then_some(Event::DaemonForeign { daemon, address, from });
+        }
         if !self.was_heard {
             let is_new = !std::mem::replace(&mut self.was_told, true);
             return is_new.then_some(Event::DaemonUnheard { daemon, address });
@@ -254,8 +282,8 @@ mod tests {
     fn who_is_heard_by_unicast_alone_is_told_of_once_an_absence() {
         let mut unheard = unheard();
         let unicast = |unheard: &mut Unheard, now| {
-            unheard.hear(now, place(1), false, true);
-            unheard.hear(now, place(2), false, true);
+            unheard.hear(now, place(1), false, Sort::Ours);
+            unheard.hear(now, place(2), false, Sort::Ours);
         };
         let (_, told) = pass(&mut unheard, 0..60, unicast);
         let event = Event::MulticastUnheard {
@@ -272,16 +300,34 @@ mod tests {
     #[test]
     fn who_is_heard_by_multicast_or_is_of_another_cluster_is_no_matter_of_multicast() {
         let both = |unheard: &mut Unheard, now| {
-            unheard.hear(now, place(1), false, true);
-            unheard.hear(now, place(1), true, true);
-            unheard.hear(now, place(2), false, false);
-            unheard.hear(now, at("10.9.9.9:4803"), false, true);
+            unheard.hear(now, place(1), false, Sort::Ours);
+            unheard.hear(now, place(1), true, Sort::Ours);
+            unheard.hear(now, place(2), false, Sort::Another);
+            unheard.hear(now, at("10.9.9.9:4803"), false, Sort::Ours);
         };
         assert_eq!(pass(&mut unheard(), 0..60, both).1, []);
         let other = |unheard: &mut Unheard, now| {
-            unheard.hear(now, place(1), false, false);
-            unheard.hear(now, place(2), true, false);
+            unheard.hear(now, place(1), false, Sort::Another);
+            unheard.hear(now, place(2), true, Sort::Another);
         };
         assert_eq!(pass(&mut unheard(), 0..60, other).1, []);
+    }
+
+    #[test]
+    fn what_is_no_packet_is_told_of_once_an_absence_and_is_forgotten_when_one_comes() {
+        let mut unheard = unheard();
+        let from = at("10.0.0.1:40404");
+        let foreign = |unheard: &mut Unheard, now| {
+            unheard.hear(now, from, true, Sort::Foreign);
+            unheard.hear(now, place(2), false, Sort::Foreign);
+            unheard.hear(now, place(2), false, Sort::Another);
+        };
+        let daemon = DaemonId::new(1);
+        let event = Event::DaemonForeign { daemon, address: place(1), from };
+        assert_eq!(pass(&mut unheard, 0..60, foreign).1, [event.clone()]);
+        // It comes back, and as another version after that.
+        unheard.follow(second(60), set(&[0, 1, 2]));
+        unheard.follow(second(61), set(&[0, 2]));
+        assert_eq!(pass(&mut unheard, 61..120, foreign).1, [event]);
     }
 }
