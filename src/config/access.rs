@@ -37,7 +37,16 @@ pub struct AccessError {
 }
 
 impl AccessList {
-    /// Reads an access file.
+    /// Reads an access file, in which a comment may be in any encoding.
+    ///
+    /// # Errors
+    ///
+    /// As [`AccessList::parse`].
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, AccessError> {
+        Self::parse(&String::from_utf8_lossy(bytes))
+    }
+
+    /// Reads the text of an access file.
     ///
     /// # Errors
     ///

@@ -159,9 +159,9 @@ fn auth(mut section: Section<'_, '_>, beside: &Path, host: &dyn Host) -> Auth {
     }
     let access = match &access_ip {
         Some(path) => match host
-            .read_text(path)
+            .read(path)
             .map_err(|error| error.to_string())
-            .and_then(|text| AccessList::parse(&text).map_err(|error| error.to_string()))
+            .and_then(|bytes| AccessList::read(&bytes).map_err(|error| error.to_string()))
         {
             Ok(access) => access,
             Err(why) => {

@@ -48,13 +48,6 @@ pub(super) trait Host {
 
     /// The addresses of a host by its name.
     fn resolve(&self, name: &str) -> Vec<IpAddr>;
-
-    /// The text of a file of bounded length.
-    fn read_text(&self, path: &Path) -> io::Result<String> {
-        String::from_utf8(self.read(path)?).map_err(|_error| {
-            io::Error::new(io::ErrorKind::InvalidData, "stream did not contain valid UTF-8")
-        })
-    }
 }
 
 /// The host that we run on.

@@ -18,6 +18,8 @@ impl Host for TestHost {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         match path.to_str() {
             Some("etc/clients" | "etc/spread.access_ip") => Ok(ACCESS_FILE.into()),
+            Some("latin/spread.access_ip") => Ok(b"# caf\xe9\nunix\n".into()),
+            Some("locked/spread.access_ip") => Err(io::ErrorKind::PermissionDenied.into()),
             Some("etc/broken") => Ok("local\nnonsense\n".into()),
             _ => Err(io::ErrorKind::NotFound.into()),
         }

@@ -2,6 +2,7 @@
 //! nothing.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -264,21 +265,28 @@ impl<'h> Effects<'h> {
         }
         let beside = path.parent().unwrap_or(Path::new("")).join(ACCESS_FILE);
         let places: [PathBuf; 2] = [beside, Path::new("/etc").join(ACCESS_FILE)];
-        let found = places.iter().find_map(|place| Some((place, self.host.read_text(place).ok()?)));
-        let Some((place, text)) = found else {
-            let places = places.map(|place| place.display().to_string()).join(" nor ");
-            let why = format!("method IP would turn everybody away: there is neither {places}");
-            return self.wrong(&span, why);
-        };
-        match AccessList::parse(&text) {
+        for place in &places {
+            match self.host.read(place) {
+                Ok(bytes) => return self.admit(place, &bytes, &span),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => {
+                    return self.wrong(&span, format!("cannot read {}: {error}", place.display()));
+                }
+            }
+        }
+        let places = places.map(|place| place.display().to_string()).join(" nor ");
+        let why = format!("method IP would turn everybody away: there is neither {places}");
+        self.wrong(&span, why);
+    }
+
+    /// Takes the list of method IP.
+    fn admit(&mut self, place: &Path, bytes: &[u8], span: &Range<usize>) {
+        match AccessList::read(bytes) {
             Ok(access) => {
                 self.config.auth.access = access;
-                self.config.auth.access_ip = Some(place.clone());
+                self.config.auth.access_ip = Some(place.to_owned());
             }
-            Err(error) => {
-                let why = format!("{}: {error}", place.display());
-                self.wrong(&span, why);
-            }
+            Err(error) => self.wrong(span, format!("{}: {error}", place.display())),
         }
     }
 

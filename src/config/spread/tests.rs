@@ -9,7 +9,7 @@ use super::*;
 use crate::base::{DaemonId, DaemonName};
 use crate::config::convert::convert;
 use crate::config::testing::parse_as;
-use crate::config::{Cluster, LogLevel};
+use crate::config::{Cluster, LogLevel, Origin};
 
 fn name(text: &str) -> DaemonName {
     DaemonName::new(text.as_bytes()).unwrap()
@@ -186,16 +186,17 @@ fn authentication_is_as_in_spread() {
     assert!(why(&format!("{both} Spread_Segment 10.0.0.255 {{ a 10.0.0.2 }}")).contains("nobody"));
     let both = "AllowedAuthMethods = \"NULL\" RequiredAuthMethods = \"IP\"";
     assert_eq!(auth(both), (true, false, true));
-    let elsewhere = parse_as(
-        &format!("{both} Spread_Segment 10.0.0.255 {{ a 10.0.0.2 }}"),
-        Path::new("elsewhere/spread.conf"),
-        Who::Local,
-    );
-    let said = elsewhere.unwrap_err().to_string();
-    assert!(
-        said.contains("neither elsewhere/spread.access_ip nor /etc/spread.access_ip"),
-        "{said}"
-    );
+    let text = format!("{both} Spread_Segment 10.0.0.255 {{ a 10.0.0.2 }}");
+    let at = |path: &str| parse_as(&text, Path::new(path), Who::Local);
+    for (path, why) in [
+        ("elsewhere/spread.conf", "neither elsewhere/spread.access_ip nor /etc/spread.access_ip"),
+        ("locked/spread.conf", "cannot read locked/spread.access_ip: permission denied"),
+    ] {
+        let said = at(path).unwrap_err().to_string();
+        assert!(said.contains(why), "{said}");
+    }
+    // A comment may be in any encoding, as in the file itself.
+    assert!(at("latin/spread.conf").unwrap().auth.access.admits(Origin::Unix));
 }
 
 #[test]
