@@ -275,6 +275,21 @@ fn socket_in_use_is_an_error_and_stays_untouched() {
 }
 
 #[test]
+fn what_lies_at_the_places_of_lesser_sockets_stops_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["0.shm", "0.control"] {
+        fs::write(directory.path().join(name), "precious").unwrap();
+    }
+    let daemon = Daemon::start_in(Rc::new(directory), &["--driver", "mio"]);
+    for part in ["no sessions over shared memory", "no commands to this daemon"] {
+        let told = |line: &&String| line.contains(part) && line.contains("is no socket");
+        assert_eq!(daemon.start.iter().filter(told).count(), 1, "{:#?}", daemon.start);
+    }
+    daemon.signal(Signal::USR1);
+    daemon.wait_for("counters");
+}
+
+#[test]
 fn stale_socket_is_replaced() {
     let mut daemon = Daemon::start(&[]);
     daemon.process.kill().unwrap();

@@ -27,7 +27,7 @@ use crate::base::limits::{
     DESCRIPTORS_RESERVED, LISTEN_PATIENCE, LISTEN_PAUSE, QUEUE_SLOTS, RECEIVE_BUFFERS, RING_ENTRIES,
 };
 use crate::base::{DaemonId, DaemonName, Tally};
-use crate::config::{self, Cluster, Config, DriverChoice, SlowReceiver};
+use crate::config::{self, Cluster, Config, DriverChoice, SlowReceiver, UnixSocket};
 use crate::mem::QueueSizes;
 use crate::mem::pool::{Pool, PoolOptions};
 use crate::mem::spsc::queue;
@@ -58,7 +58,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     }
     let listeners = listen(&config)?;
     let addresses = listeners.iter().filter_map(|(listener, _)| listener.address()).collect();
-    let control = config.listen.control.as_ref().map(Control::open).transpose()?;
+    let control = config.listen.control.as_ref().and_then(open_control);
     let access = config.auth.access.clone();
     let acceptor = Acceptor::new(listeners, access, sessions_max(&config));
     let sockets = open_sockets(&config)?;
@@ -123,6 +123,14 @@ fn listen_now(config: &Config, patient: bool) -> Result<Vec<(Listener, Transport
         listeners.push((Listener::unix(&unix.path, unix.mode)?, Transport::Socket));
     }
     Ok(listeners)
+}
+
+/// As for shared memory, what anybody can put there must not stop a daemon.
+fn open_control(socket: &UnixSocket) -> Option<Control> {
+    let warn = |error| {
+        tracing::warn!(%error, "no commands to this daemon; SIGHUP and SIGUSR1 do the same");
+    };
+    Control::open(socket).map_err(warn).ok()
 }
 
 /// As many as configured, or as descriptors allow.
