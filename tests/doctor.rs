@@ -65,6 +65,11 @@ fn configuration_of_a_daemon_decides_what_matters() {
     let output = doctor(&["--config", &path]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stdout).contains("cores.pin has CPU 1023"));
+    // Every host has both.
+    fs::write(&file, "[cluster]\ndaemons = [\"a 127.0.0.1\", \"b 127.0.0.2\"]\n").unwrap();
+    let output = doctor(&["--config", &path]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("one of a 127.0.0.1, b 127.0.0.2"));
     fs::write(&file, "[cores]\npins = [1]\n").unwrap();
     let output = doctor(&["--config", &path]);
     assert_eq!(output.status.code(), Some(2));

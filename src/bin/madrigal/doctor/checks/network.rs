@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use madrigal::base::limits::PEER_DATAGRAM_BYTES_MIN;
-use madrigal::config::{Config, Idle};
+use madrigal::config::{ClusterDaemon, Config, Idle};
 
 use super::Finding;
 use crate::doctor::facts::{Facts, Interface};
@@ -17,21 +17,34 @@ const SEND_BYTES_MIN: u64 = 212_992;
 const HEADER_BYTES_V4: u64 = 28;
 const HEADER_BYTES_V6: u64 = 48;
 
-/// The address of this daemon, where it has a cluster.
-fn own_address(config: &Config) -> Option<IpAddr> {
-    let is_own = |name: &madrigal::base::DaemonName| *name == config.daemon;
-    config.cluster.daemons.iter().find(|it| is_own(&it.name)).map(|it| it.address)
+/// Which daemon of its cluster this one is. Where the configuration was read on another host, its
+/// addresses tell.
+fn own<'c>(facts: &Facts, config: &'c Config) -> Option<&'c ClusterDaemon> {
+    let known = config.cluster.daemon(config.daemon);
+    known.or_else(|| match candidates(facts, config)[..] {
+        [own] => Some(own),
+        _ => None,
+    })
+}
+
+/// The daemons whose addresses this host has.
+fn candidates<'c>(facts: &Facts, config: &'c Config) -> Vec<&'c ClusterDaemon> {
+    let is_here = |it: &&ClusterDaemon| facts.network.has_address(it.address) == Some(true);
+    config.cluster.daemons.iter().filter(is_here).collect()
 }
 
 /// The interface to the other daemons, or a finding that there is none.
 fn to_others<'a>(facts: &'a Facts, config: &Config) -> Result<&'a Interface, Finding> {
     let unknown = || Finding::unknown("which interface leads to other hosts");
-    facts.network.interface(own_address(config)).ok_or_else(unknown)
+    facts.network.interface(own(facts, config).map(|it| it.address)).ok_or_else(unknown)
 }
 
 pub(super) fn address(facts: &Facts, config: &Config) -> Finding {
-    let Some(own) = own_address(config) else {
+    if config.cluster.daemons.is_empty() {
         return Finding::fine("none: the daemon works alone (cluster.daemons is empty)");
+    }
+    let Some(own) = own(facts, config).map(|it| it.address) else {
+        return nobody(facts, config);
     };
     match facts.network.has_address(own) {
         Some(true) => Finding::fine(own.to_string()),
@@ -39,6 +52,20 @@ pub(super) fn address(facts: &Facts, config: &Config) -> Finding {
             .mend("the address of this host in cluster.daemons, or ip address add"),
         None => Finding::unknown("its addresses"),
     }
+}
+
+/// What the daemon says that does not find itself in its cluster, and then does not start.
+fn nobody(facts: &Facts, config: &Config) -> Finding {
+    let all = &config.cluster.daemons;
+    let is_unknown = |it: &ClusterDaemon| facts.network.has_address(it.address).is_none();
+    let which = match candidates(facts, config)[..] {
+        [] if all.iter().any(is_unknown) => "this host does not tell its addresses",
+        [] => "none has an address of this host",
+        _ => "several have addresses of this host",
+    };
+    let listed = all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    Finding::stop(format!("the configuration does not tell which daemon this one is: {which}"))
+        .mend(format!("set `daemon.name` or --name to one of {listed}"))
 }
 
 pub(super) fn interface(facts: &Facts, config: &Config) -> Finding {
@@ -50,7 +77,7 @@ pub(super) fn interface(facts: &Facts, config: &Config) -> Finding {
     if interface.is_up() == Some(false) {
         return Finding::stop(format!("{name} is down")).mend(format!("ip link set {name} up"));
     }
-    let Some(group) = group(config) else {
+    let Some(group) = group(facts, config) else {
         return Finding::fine(format!("{name}, one copy to each daemon"));
     };
     if interface.has_multicast() == Some(false) {
@@ -69,8 +96,8 @@ pub(super) fn interface(facts: &Facts, config: &Config) -> Finding {
 }
 
 /// The multicast group of this daemon's segment; the one that it would have, if it is alone.
-fn group(config: &Config) -> Option<IpAddr> {
-    match config.cluster.daemon(config.daemon) {
+fn group(facts: &Facts, config: &Config) -> Option<IpAddr> {
+    match own(facts, config) {
         Some(own) => config.cluster.segment(own).multicast,
         None => Some(Ipv4Addr::new(239, 77, 68, 71).into()),
     }
@@ -82,7 +109,7 @@ pub(super) fn mtu(facts: &Facts, config: &Config) -> Finding {
         Err(finding) => return finding,
     };
     let Some(mtu) = interface.mtu else { return Finding::unknown("the MTU of its interface") };
-    let is_v6 = own_address(config).is_some_and(|address| address.is_ipv6());
+    let is_v6 = own(facts, config).is_some_and(|it| it.address.is_ipv6());
     let headers = if is_v6 { HEADER_BYTES_V6 } else { HEADER_BYTES_V4 };
     let (name, packet) = (&interface.name, config.cluster.datagram_bytes as u64 + headers);
     if packet > mtu {
@@ -140,7 +167,8 @@ pub(super) fn reverse_path(facts: &Facts, config: &Config) -> Finding {
         Some(1) => 1,
         Some(filter) => return Finding::fine(format!("rp_filter is {filter} on {name}")),
     };
-    let others = config.cluster.daemons.iter().filter(|it| it.name != config.daemon);
+    let own = own(facts, config);
+    let others = config.cluster.daemons.iter().filter(|it| Some(*it) != own);
     let astray = others.filter(|it| {
         facts.network.route_to(it.address).is_some_and(|way| way != name) && it.address.is_ipv4()
     });
@@ -163,7 +191,7 @@ pub(super) fn bridge(facts: &Facts, config: &Config) -> Finding {
     let name = &interface.name;
     match interface.bridge {
         None => Finding::fine(format!("{name} is none")),
-        Some(bridge) if group(config).is_none() || !bridge.is_snooping => {
+        Some(bridge) if group(facts, config).is_none() || !bridge.is_snooping => {
             Finding::fine(format!("{name} floods multicast"))
         }
         Some(bridge) if bridge.is_querier => Finding::fine(format!("{name} asks who wants it")),

@@ -130,6 +130,8 @@ impl Network {
     /// Whether this host has `address`; `None` where its addresses are not known.
     pub(crate) fn has_address(&self, address: IpAddr) -> Option<bool> {
         match address {
+            // Of these every host has all, though only the first is listed.
+            _ if address.is_loopback() => Some(true),
             IpAddr::V4(address) => {
                 (!self.addresses4.is_empty()).then(|| self.addresses4.contains(&address))
             }
@@ -235,7 +237,8 @@ nonsense
         assert!(interface.is_physical);
         assert_eq!(network.has_address(own), Some(true));
         assert_eq!(network.has_address("10.0.0.8".parse().unwrap()), Some(false));
-        assert_eq!(network.has_address("::1".parse().unwrap()), None);
+        assert_eq!(network.has_address("127.0.0.2".parse().unwrap()), Some(true));
+        assert_eq!(network.has_address("2001:db8::1".parse().unwrap()), None);
     }
 
     #[test]

@@ -47,6 +47,29 @@ fn address_must_be_one_of_this_host() {
 }
 
 #[test]
+fn daemon_that_does_not_find_itself_does_not_start() {
+    let told = |daemons: &str, files: &[(&str, &str)]| {
+        let finding =
+            address(&host(files), &config(&format!("cluster.daemons = [\"a 10.0.0.2\"{daemons}]")));
+        (finding.verdict, finding.found, finding.mend)
+    };
+    let stops = |why: &str, listed: &str| {
+        let found = format!("the configuration does not tell which daemon this one is: {why}");
+        (Stop, found, Some(format!("set `daemon.name` or --name to one of {listed}")))
+    };
+    let none = "none has an address of this host";
+    assert_eq!(told("", &[]), stops(none, "a 10.0.0.2"));
+    assert_eq!(told(", \"b 10.0.0.3\"", &[]), stops(none, "a 10.0.0.2, b 10.0.0.3"));
+    let several = "several have addresses of this host";
+    let two = ", \"b 127.0.0.1\", \"c 127.0.0.2\"";
+    assert_eq!(told(two, &[]), stops(several, "a 10.0.0.2, b 127.0.0.1, c 127.0.0.2"));
+    let silent = ("proc/net/fib_trie", "?");
+    assert_eq!(told("", &[silent]), stops("this host does not tell its addresses", "a 10.0.0.2"));
+    // Read on another host: the addresses of the one that is looked at tell.
+    assert_eq!(told(", \"b 10.0.0.1\"", &[]), (Fine, "10.0.0.1".to_owned(), None));
+}
+
+#[test]
 fn interface_must_be_up_and_take_multicast() {
     let told = |files: &[(&str, &str)], config: &Config| interface(&host(files), config);
     let finding = told(&[], &cluster(""));
