@@ -31,7 +31,11 @@ Examples:
 
 Without --rate, two sessions play ping-pong, and a latency is half of a round trip. With it,
 messages are sent at times fixed in advance, and a latency counts from that time (corrected for
-coordinated omission). See docs/bench.md.";
+coordinated omission). See docs/bench.md.
+
+Clients that spin want a CPU each, and the daemon another one. The third example is for a daemon
+with idle = \"spin\" and pin = [0] in [cores], which leaves CPU 1 to the client: one that may run
+there as well waits until the client is made to pause, for milliseconds.";
 
 /// Bytes that number a message.
 const NUMBER_BYTES: usize = 8;
