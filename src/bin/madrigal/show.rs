@@ -86,7 +86,7 @@ fn show_names(names: Names<'_>) -> String {
 }
 
 fn show_id(id: GroupId) -> String {
-    format!("{}.{}.{}", id.daemon, id.time, id.index)
+    format!("{}.{}.{}", id.daemon.cast_unsigned(), id.time.cast_unsigned(), id.index)
 }
 
 /// One event for machines.
@@ -173,7 +173,7 @@ fn names_json(names: Names<'_>) -> Value {
 }
 
 fn id_json(id: GroupId) -> Value {
-    json!([id.daemon, id.time, id.index])
+    json!([id.daemon.cast_unsigned(), id.time.cast_unsigned(), id.index])
 }
 
 #[cfg(test)]
@@ -186,6 +186,14 @@ mod tests {
         assert_eq!(show_data(b"one\ntwo\n"), "one\n    two");
         assert_eq!(show_data("tab\tand \u{e4}".as_bytes()), "tab\tand \u{e4}");
         assert_eq!(show_data(b"\xff"), "\u{fffd}");
+    }
+
+    #[test]
+    fn daemons_in_group_ids_look_as_in_the_configuration() {
+        let daemon = 2_936_722_999_u32;
+        let id = GroupId { daemon: daemon.cast_signed(), time: -1, index: -7 };
+        assert_eq!(show_id(id), "2936722999.4294967295.-7");
+        assert_eq!(id_json(id), json!([daemon, u32::MAX, -7]));
     }
 
     #[test]
