@@ -15,14 +15,23 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest wait for the moment of a reload: one that is further away is meant otherwise.
 const AHEAD_MAX: Duration = Duration::from_secs(3_600);
 
-pub(crate) const EXAMPLES: &str = "\
+/// Text below the help of `madrigal reload`.
+pub(crate) const RELOAD_EXAMPLES: &str = "\
 Examples:
   madrigal reload                     what changed is told, or why nothing did (exit code 1)
   madrigal reload --at 1798761600     at that second, as date +%s has it
-  madrigal counters                   all counters of the daemon, a name and a value in a line
-  madrigal counters -a unix:/run/m/4803
+  madrigal reload -a unix:/run/m/4803
 
 Who may: the user that the daemon runs as, and root.";
+
+/// Text below the help of `madrigal counters`.
+pub(crate) const COUNTERS_EXAMPLES: &str = "\
+Examples:
+  madrigal counters                   all counters of the daemon, a name and a value in a line
+  madrigal counters -a 4804 | grep ^sessions
+  madrigal counters -a unix:/run/m/4803
+
+Who may: the user that the daemon runs as, and root. What each counts: docs/counters.md.";
 
 /// Which daemon.
 #[derive(clap::Args)]

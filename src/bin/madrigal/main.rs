@@ -47,10 +47,10 @@ enum Command {
     #[command(subcommand, after_help = config::EXAMPLES)]
     Config(config::Action),
     /// Let the daemon read its configuration again.
-    #[command(after_help = control::EXAMPLES)]
+    #[command(after_help = control::RELOAD_EXAMPLES)]
     Reload(control::ReloadArgs),
     /// Print what the daemon has counted.
-    #[command(after_help = control::EXAMPLES)]
+    #[command(after_help = control::COUNTERS_EXAMPLES)]
     Counters(control::Args),
     /// Measure latency, throughput, and the bare machine.
     #[command(subcommand)]

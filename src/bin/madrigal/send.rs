@@ -9,7 +9,7 @@ use madrigal::base::limits::BODY_BYTES_MAX;
 use madrigal::client::{Multicast, MulticastError, Service, Session};
 
 use crate::connect::{ConnectArgs, RetryArgs};
-use crate::failure::{Context, Result, failed, usage};
+use crate::failure::{Context, Result, failed};
 use crate::pace::{Until, wait_until};
 
 /// Examples below the help.
@@ -32,7 +32,7 @@ pub(crate) struct HowArgs {
     /// Delivery service: unreliable, reliable, fifo, causal, agreed, safe.
     #[arg(short, long, default_value = "agreed")]
     pub(crate) service: Service,
-    /// The message type, a number that receivers get with the message.
+    /// The message type, which receivers get with the message: -32768 to 32767.
     #[arg(short = 't', long = "type", value_name = "NUMBER", default_value_t = 0)]
     #[arg(allow_negative_numbers = true)]
     message_type: i16,
@@ -188,7 +188,7 @@ fn read(args: &Args) -> Result<Vec<u8>> {
     let limit = BODY_BYTES_MAX as u64 + 1;
     open(args)?.take(limit).read_to_end(&mut data).context("cannot read the input")?;
     if data.len() as u64 == limit {
-        return Err(usage(format!(
+        return Err(failed(format!(
             "the input is more than one message can hold ({BODY_BYTES_MAX} bytes); \
              --lines sends each line as a message"
         )));

@@ -8,7 +8,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = text.split_at(split);
     let number: f64 = number
         .parse()
-        .map_err(|_| "expected a number with a unit, as in 500ms or 2s".to_owned())?;
+        .map_err(|_| "expected a number, of seconds or with a unit: 2, 500ms, 3m".to_owned())?;
     let seconds_each = match unit {
         "ns" => 1e-9,
         "us" => 1e-6,
