@@ -6,6 +6,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use madrigal::base::{Instant, Service};
@@ -116,11 +117,20 @@ fn latencies(trace: &Trace) -> Vec<Duration> {
     latencies
 }
 
-fn main() {
-    println!(
+fn main() -> io::Result<()> {
+    match table(&mut io::stdout()) {
+        // Who has seen enough, as `head`, goes.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+fn table(out: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        out,
         "{:8} {:7} {:8} {:>9} {:>9} {:>9}  messages",
         "daemons", "load", "service", "p50", "p99", "max"
-    );
+    )?;
     let loads = [
         (Load::Single, "single"),
         (Load::One, "one"),
@@ -137,15 +147,17 @@ fn main() {
                     let trips = latency.as_nanos() as f64 / TRIP.as_nanos() as f64;
                     format!("{trips:.1}/{:.2}", trips / daemons as f64)
                 };
-                println!(
+                writeln!(
+                    out,
                     "{daemons:<8} {name:7} {:8} {:>9} {:>9} {:>9}  {}",
                     format!("{service:?}"),
                     at(0.5),
                     at(0.99),
                     at(1.0),
                     latencies.len(),
-                );
+                )?;
             }
         }
     }
+    Ok(())
 }
