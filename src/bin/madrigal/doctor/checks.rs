@@ -113,7 +113,11 @@ const fn cluster(
 /// Everything that is looked at, in the order in which it is told.
 pub(crate) const CHECKS: [Check; 25] = [
     local("io_uring", "it takes and hands over all of a turn in one system call", kernel::uring),
-    local("locked memory", "the queues of io_uring count as locked memory", kernel::locked),
+    local(
+        "locked memory",
+        "within its limit io_uring has its queues, and without one memory.lock works",
+        kernel::locked,
+    ),
     local("descriptors", "each session needs one", kernel::descriptors),
     local("mappings", "each session with shared memory needs one", kernel::mappings),
     local("memory", "beyond it the kernel ends processes", kernel::memory),
