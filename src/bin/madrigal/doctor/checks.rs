@@ -115,7 +115,7 @@ pub(crate) const CHECKS: [Check; 25] = [
     local("io_uring", "it takes and hands over all of a turn in one system call", kernel::uring),
     local(
         "locked memory",
-        "within its limit io_uring has its queues, and without one memory.lock works",
+        "the queues of io_uring count as such, and with memory.lock all of the daemon",
         kernel::locked,
     ),
     local("descriptors", "each session needs one", kernel::descriptors),

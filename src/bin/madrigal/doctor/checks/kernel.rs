@@ -1,6 +1,6 @@
 //! What the kernel lets a daemon use: io_uring, memory, descriptors, its clock.
 
-use madrigal::base::limits::DESCRIPTORS_RESERVED;
+use madrigal::base::limits::{CHUNK_BYTES, CLIENT_FRAME_BYTES_MAX, DESCRIPTORS_RESERVED};
 use madrigal::config::{Config, DriverChoice, Idle};
 use madrigal::mem::QueueSizes;
 
@@ -135,8 +135,8 @@ pub(super) fn memory(facts: &Facts, config: &Config) -> Finding {
             mib(pools)
         ))
         .mend(format!(
-            "memory.pool_bytes_max = {} in the configuration, or more memory",
-            bytes / 2 / cores
+            "{} in the configuration, or more memory",
+            smaller_pool(bytes / 2 / cores, config)
         ));
     }
     let found = format!(
@@ -147,12 +147,42 @@ pub(super) fn memory(facts: &Facts, config: &Config) -> Finding {
     );
     // A bound that few ever come near: no reason to worry where all of it would be too much.
     match bytes - pools {
-        left if left < shared => Finding::note(found).mend(format!(
-            "memory.shared_bytes_max = {}: clients beyond it use the Unix socket",
-            left / cores
-        )),
+        left if left < shared => Finding::note(found).mend(less_shared(left, config)),
         _ => Finding::fine(found),
     }
+}
+
+/// The keys that make a pool so small, or as small as the daemon takes.
+fn smaller_pool(bytes: u64, config: &Config) -> String {
+    let is_alone = config.cluster.daemons.len() < 2;
+    let ring = if is_alone { 0 } else { config.cluster.ring.bytes_min() };
+    let pool = (bytes as usize).max(4 * CHUNK_BYTES).max(ring + CLIENT_FRAME_BYTES_MAX);
+    // One slow session must leave room to the others, and to the ring.
+    let session = (pool / 2).min(pool - ring);
+    if config.sessions.bytes_max <= session {
+        return format!("memory.pool_bytes_max = {pool}");
+    }
+    format!("memory.pool_bytes_max = {pool} and sessions.bytes_max = {session}")
+}
+
+/// The key by which sessions over shared memory take no more than that in all.
+fn less_shared(bytes: u64, config: &Config) -> String {
+    let each = bytes / session_cores(config);
+    if each < queues(config).region_bytes() as u64 {
+        return "listen.shared_memory = false: all clients use the Unix socket".to_owned();
+    }
+    format!("memory.shared_bytes_max = {each}: clients beyond it use the Unix socket")
+}
+
+/// Cores that have sessions: where there are several, the first has none.
+fn session_cores(config: &Config) -> u64 {
+    config.cores.count.saturating_sub(1).max(1) as u64
+}
+
+/// The queues that a session gets which says nothing of their size.
+fn queues(config: &Config) -> QueueSizes {
+    let bytes = config.memory.session_queue_bytes;
+    QueueSizes { submission_bytes: bytes, delivery_bytes: bytes }
 }
 
 /// What sessions over shared memory may take: the queues of as many as there may be, and shelves of
@@ -161,14 +191,9 @@ fn shared_bytes(config: &Config) -> u64 {
     if config.listen.shared_memory.is_none() {
         return 0;
     }
-    let memory = &config.memory;
-    // Where there are several, the first has no sessions.
-    let cores = config.cores.count.saturating_sub(1).max(1) as u64;
-    let queues = QueueSizes {
-        submission_bytes: memory.session_queue_bytes,
-        delivery_bytes: memory.session_queue_bytes,
-    };
-    let sessions = (config.sessions.max as u64).saturating_mul(queues.region_bytes() as u64);
+    let (memory, cores) = (&config.memory, session_cores(config));
+    let region = queues(config).region_bytes() as u64;
+    let sessions = (config.sessions.max as u64).saturating_mul(region);
     let shelves = 2 * memory.shelf_bytes as u64 * cores;
     let bound = (memory.shared_bytes_max as u64).saturating_mul(cores);
     sessions.saturating_add(shelves).min(bound)
@@ -355,6 +380,27 @@ mod tests {
         );
         assert_eq!(memory(&small, &few).verdict, Fine);
         assert_eq!(memory(&small, &config("listen.shared_memory = false")).verdict, Fine);
+    }
+
+    #[test]
+    fn memory_that_is_advised_is_memory_that_the_daemon_takes() {
+        let cluster = "daemon.name = \"a\"\ncluster.daemons = [\"a 10.0.0.1\", \"b 10.0.0.2\"]\n";
+        let large = "memory.session_queue_bytes = 67108864\n";
+        for base in ["", "cores.count = 3\n", cluster, large] {
+            for bytes in (64..=900).step_by(8).flat_map(|mib| [mib << 20, (mib << 20) + 6144]) {
+                let mut facts = Facts::default();
+                facts.memory.bytes = Some(bytes);
+                let mut text = base.to_owned();
+                // A smaller pool, then fewer sessions over shared memory, then nothing.
+                for _ in 0..2 {
+                    let mend = memory(&facts, &config(&text)).mend.unwrap_or_default();
+                    let keys = mend.split(" in the configuration").next().unwrap_or_default();
+                    let keys = keys.split(": ").next().unwrap_or_default();
+                    text += &format!("{}\n", keys.replace(" and ", "\n"));
+                }
+                assert_eq!(memory(&facts, &config(&text)).verdict, Fine, "{bytes}: {text}");
+            }
+        }
     }
 
     #[test]
