@@ -66,6 +66,21 @@ fn every_daemon_is_checked_unless_one_is_named() {
 }
 
 #[test]
+fn which_daemon_this_host_is_is_told_and_why_that_is_not_known() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("madrigal.toml");
+    for (daemons, here) in [
+        ("\"a 127.0.0.1\", \"b 198.51.100.1\"", "This host is a."),
+        ("\"a 198.51.100.1\", \"b 198.51.100.2\"", "This host is none of them."),
+        ("\"a 127.0.0.1\", \"b 127.0.0.2\"", "has the addresses of several: a, b."),
+    ] {
+        fs::write(&path, format!("cluster.daemons = [{daemons}]\n")).unwrap();
+        let output = config(&["check", path.to_str().unwrap()]);
+        assert!(text(&output.stdout).contains(here), "{}", text(&output.stdout));
+    }
+}
+
+#[test]
 fn converted_file_is_the_same_cluster() {
     let hash = |path: &str| {
         let output = config(&["check", "--json", path]);

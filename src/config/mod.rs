@@ -410,6 +410,12 @@ impl Config {
         members::too_long(&self.cluster, self.daemon, &ThisHost).into_iter().collect()
     }
 
+    /// The daemons of the cluster whose addresses this host has.
+    pub fn here(&self) -> Vec<DaemonName> {
+        let here = self.cluster.daemons.iter().filter(|daemon| ThisHost.has(daemon.address));
+        here.map(|daemon| daemon.name).collect()
+    }
+
     /// Reads a `spread.conf`, whatever it is called, and writes a `madrigal.toml` that comes to the
     /// same on every host of the cluster, with comments on what has no counterpart.
     ///

@@ -110,11 +110,20 @@ fn described_text(file: &Path, config: &Config) -> String {
     }
     let here = match here(file, config) {
         Some(name) => format!("This host is {name}."),
-        None => "This host is none of them.".to_owned(),
+        None => nowhere(&config.here()),
     };
     let (daemons, segments) = (cluster.daemons.len(), cluster.segments.len());
     text += &format!("{name} is right. Daemons: {daemons}, segments: {segments}. {here}\n");
     text + &format!("What all must agree on:\n{}", cluster.identity())
+}
+
+/// What there is to say where it is not known which daemon this host would be.
+fn nowhere(here: &[DaemonName]) -> String {
+    if here.is_empty() {
+        return "This host is none of them.".to_owned();
+    }
+    let names = here.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    format!("This host has the addresses of several: {names}. Each needs its name (--name).")
 }
 
 fn described(file: &Path, config: &Config) -> Value {
