@@ -40,8 +40,7 @@ pub(super) fn config(
     who: Who,
 ) -> Result<Config, ConfigError> {
     let config = sections(&mut document, host, who);
-    document.finish()?;
-    Ok(config)
+    Ok(Config { notes: document.finish()?, ..config })
 }
 
 /// Every key of every section; what is wrong is noted in the document.

@@ -25,6 +25,7 @@ pub(super) struct Document<'t> {
     root: DeTable<'t>,
     keys: Vec<Key>,
     problems: Vec<Problem>,
+    notes: Vec<Problem>,
 }
 
 /// One `[section]` of the file, which may be absent, or one table of a list in it.
@@ -42,7 +43,8 @@ impl<'t> Document<'t> {
         match DeTable::parse(text) {
             Ok(root) => {
                 let root = root.into_inner();
-                Ok(Self { path, text, root, keys: Vec::new(), problems: Vec::new() })
+                let (keys, problems, notes) = (Vec::new(), Vec::new(), Vec::new());
+                Ok(Self { path, text, root, keys, problems, notes })
             }
             Err(error) => {
                 let span = error.span().unwrap_or(0..0);
@@ -75,8 +77,9 @@ impl<'t> Document<'t> {
         &self.keys
     }
 
-    /// Ends the reading: whatever was not asked for is unknown.
-    pub(super) fn finish(mut self) -> Result<(), ConfigError> {
+    /// Ends the reading: whatever was not asked for is unknown. Returns what there is to say of a
+    /// file that is right.
+    pub(super) fn finish(mut self) -> Result<Vec<Problem>, ConfigError> {
         let mut unknown = Vec::new();
         for (section, value) in &self.root {
             let name = section.get_ref().as_ref();
@@ -101,7 +104,7 @@ impl<'t> Document<'t> {
         }
         self.problems.append(&mut unknown);
         if self.problems.is_empty() {
-            return Ok(());
+            return Ok(self.notes);
         }
         self.problems.sort_by_key(|problem| (problem.line, problem.column));
         Err(ConfigError::Invalid(Problems(self.problems)))
@@ -241,19 +244,30 @@ impl<'t> Section<'_, 't> {
         default
     }
 
-    /// Says that a value, legal by itself, does not go with the rest. Blames the section's or the
-    /// file's beginning where the key is absent.
+    /// Says that a value, legal by itself, does not go with the rest.
     pub(super) fn conflict(&mut self, name: &'static str, why: &str) {
+        let span = self.place(name);
+        self.document.blame(span, format!("`{}.{name}` {why}", self.name));
+    }
+
+    /// Says something of a value that may stand.
+    pub(super) fn note(&mut self, name: &'static str, what: &str) {
+        let (span, message) = (self.place(name), format!("`{}.{name}` {what}", self.name));
         let document = &mut *self.document;
-        let span = find(&document.root, self.name, self.element, name)
+        document.notes.push(Problem::new(document.path, document.text, span, message));
+    }
+
+    /// Where a key stands; the section's or the file's beginning where it is absent.
+    fn place(&self, name: &str) -> Range<usize> {
+        let root = &self.document.root;
+        find(root, self.name, self.element, name)
             .map(Spanned::span)
             .or_else(|| {
-                let element = self.element.and(table(&document.root, self.name, self.element));
+                let element = self.element.and(table(root, self.name, self.element));
                 element.map(Spanned::span)
             })
-            .or_else(|| Some(document.root.get_key_value(self.name)?.0.span()))
-            .unwrap_or(0..0);
-        document.blame(span, format!("`{}.{name}` {why}", self.name));
+            .or_else(|| Some(root.get_key_value(self.name)?.0.span()))
+            .unwrap_or(0..0)
     }
 
     /// How many tables are in the list `name`; none where it is wrong.

@@ -72,7 +72,16 @@ pub(super) fn cluster(
         section.conflict(blamed, why);
     }
     let me = me.ok().flatten();
-    let bytes = datagram_bytes(&size, me, &cluster, host);
+    let mtu = me.and_then(|me| host.mtu(me.address));
+    let bytes = datagram_bytes(&size, mtu, &cluster);
+    let asks = matches!(size, DatagramBytes::Interface) && !cluster.daemons.is_empty();
+    if asks && mtu.is_none() {
+        let what = format!(
+            "is \"auto\", but the daemon's interface is not known here: {bytes} is assumed, which is \
+             what Ethernet holds; if it is another the hash is"
+        );
+        section.note("datagram_bytes", &what);
+    }
     let scope = me.map_or(0, |me| scope(me, host));
     let me = me.map(|daemon| daemon.name).or(who.name());
     cluster.datagram_bytes = bytes;
@@ -224,19 +233,12 @@ pub(super) fn scope(me: &ClusterDaemon, host: &dyn Host) -> u32 {
     number.flatten().unwrap_or(0)
 }
 
-fn datagram_bytes(
-    size: &DatagramBytes,
-    me: Option<&ClusterDaemon>,
-    cluster: &Cluster,
-    host: &dyn Host,
-) -> usize {
+/// `mtu`: that of this daemon's interface, where it is known.
+fn datagram_bytes(size: &DatagramBytes, mtu: Option<usize>, cluster: &Cluster) -> usize {
     match size {
         DatagramBytes::Bytes(bytes) => *bytes,
         DatagramBytes::Ethernet => ethernet_bytes(cluster),
-        DatagramBytes::Interface => {
-            let mtu = me.and_then(|me| host.mtu(me.address));
-            payload(mtu.unwrap_or(ETHERNET_BYTES), cluster)
-        }
+        DatagramBytes::Interface => payload(mtu.unwrap_or(ETHERNET_BYTES), cluster),
     }
 }
 

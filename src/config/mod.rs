@@ -56,7 +56,7 @@ pub struct Config {
     pub memory: Memory,
     /// What is told on standard error.
     pub log: Log,
-    /// What the file says that has no effect here, and why; of a `spread.conf` only.
+    /// What the file says that has no effect here, or another one than may be thought, and why.
     pub notes: Vec<Problem>,
 }
 

@@ -117,6 +117,22 @@ fn datagrams_are_as_large_as_the_interface_allows() {
 }
 
 #[test]
+fn what_is_assumed_of_an_interface_that_is_not_known_is_noted() {
+    let notes = |address: &str, size: &str| {
+        let text = format!("cluster.daemons = [\"b {address}\"]\ncluster.datagram_bytes = {size}\n");
+        parse_on(&text, Who::Anyone).unwrap().notes
+    };
+    let said = notes("10.0.0.3", "\"auto\"");
+    let [note] = &said[..] else { panic!("{said:?}") };
+    assert_eq!(note.line, 2);
+    assert!(note.message.contains("1472 is assumed"), "{note:?}");
+    assert_eq!(notes("10.0.0.2", "\"auto\""), []);
+    assert_eq!(notes("10.0.0.3", "1472"), []);
+    // Alone it sends nothing.
+    assert_eq!(parse_on("cluster.datagram_bytes = \"auto\"", Who::Local).unwrap().notes, []);
+}
+
+#[test]
 fn datagrams_that_do_not_fit_the_interface_are_warned_of() {
     let warning = |daemons: &str, size: &str| {
         let text = format!("[cluster]\ndaemons = [{daemons}]\ndatagram_bytes = {size}\n");
