@@ -33,6 +33,8 @@ pub(crate) struct Kernel {
     pub(crate) release: Option<String>,
     /// 0: everybody may use io_uring, 1: the privileged, 2: nobody.
     pub(crate) uring_disabled: Option<u64>,
+    /// The group whose processes count as privileged there.
+    pub(crate) uring_group: Option<u64>,
     pub(crate) somaxconn: Option<u64>,
     /// Pieces of memory that a process may have mapped.
     pub(crate) mappings_max: Option<u64>,
@@ -43,7 +45,8 @@ pub(crate) struct Kernel {
 /// Whether io_uring can be used.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Uring {
-    /// Nobody asked the kernel: these are another host's files.
+    /// Nobody asked the kernel: these are another host's files, or it would tell us something else
+    /// than the process.
     #[default]
     NotTried,
     /// The driver was opened; these optional features are missing.
@@ -60,6 +63,9 @@ pub(crate) struct Process {
     /// Soft limit; `u64::MAX` for none.
     pub(crate) locked_bytes: Option<u64>,
     pub(crate) is_filtered: Option<bool>,
+    /// Those that count when it does something.
+    pub(crate) groups: Vec<u64>,
+    pub(crate) may_admin: bool,
     pub(crate) may_lock: bool,
     pub(crate) may_admin_net: bool,
 }
@@ -74,20 +80,23 @@ pub(crate) struct Memory {
 
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_IPC_LOCK: u32 = 14;
+const CAP_SYS_ADMIN: u32 = 21;
 
 impl Facts {
     /// Looks at the host below `root`, and at `process` there: `self` or a process id.
     pub(crate) fn read(root: &Root, process: &str) -> Self {
         let status = root.text(&format!("proc/{process}/status")).unwrap_or_default();
+        let own = root.text("proc/self/status").unwrap_or_default();
         let groups = control_groups(root, process);
+        let may_try = root.is_this_host() && have_same_rights(&own, &status);
         Self {
             kernel: kernel(root),
-            uring: if root.is_this_host() { try_uring() } else { Uring::NotTried },
+            uring: if may_try { try_uring() } else { Uring::NotTried },
             process: read_process(root, process, &status),
             memory: memory(root, &groups),
             cpus: Cpus::read(root, &status, &groups),
             network: Network::read(root),
-            container: container(root),
+            container: container(root, process),
             hypervisor: hypervisor(root),
         }
     }
@@ -99,6 +108,7 @@ fn kernel(root: &Root) -> Kernel {
     Kernel {
         release: root.line("proc/sys/kernel/osrelease"),
         uring_disabled: root.number("proc/sys/kernel/io_uring_disabled"),
+        uring_group: root.number("proc/sys/kernel/io_uring_group"),
         somaxconn: root.number("proc/sys/net/core/somaxconn"),
         mappings_max: root.number("proc/sys/vm/max_map_count"),
         clock: root.line(&format!("{clocks}/current_clocksource")),
@@ -112,6 +122,12 @@ impl Kernel {
         let mut numbers = self.release.as_deref()?.split(|c: char| !c.is_ascii_digit());
         Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
     }
+}
+
+/// Whether two processes, of which these are the `status` files, may do the same.
+fn have_same_rights(one: &str, other: &str) -> bool {
+    let lines = ["Uid:", "Gid:", "Groups:", "CapEff:", "Seccomp:", "Seccomp_filters:"];
+    lines.iter().all(|name| line(one, name) == line(other, name))
 }
 
 /// Opens the driver as the daemon would.
@@ -133,24 +149,33 @@ fn read_process(root: &Root, process: &str, status: &str) -> Process {
     let limits = root.text(&format!("proc/{process}/limits")).unwrap_or_default();
     let capabilities = field(status, "CapEff:").and_then(|hex| u64::from_str_radix(hex, 16).ok());
     let may = |capability: u32| capabilities.is_some_and(|all| all >> capability & 1 == 1);
+    let numbers = |name| line(status, name).unwrap_or_default().split_whitespace();
+    // Of the four numbers of the first line the last one counts, that of access to files.
+    let groups = numbers("Gid:").skip(3).chain(numbers("Groups:"));
     Process {
         descriptors: limit(&limits, "Max open files", 1),
         locked_bytes: limit(&limits, "Max locked memory", 0),
         is_filtered: field(status, "Seccomp:").map(|mode| mode != "0"),
+        groups: groups.filter_map(|group| group.parse().ok()).collect(),
+        may_admin: may(CAP_SYS_ADMIN),
         may_lock: may(CAP_IPC_LOCK),
         may_admin_net: may(CAP_NET_ADMIN),
     }
 }
 
-/// The word behind `name` in lines of names and values.
+/// What is behind `name` in lines of names and values.
+fn line<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(name))
+}
+
+/// The first word of it.
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()
+    line(text, name)?.split_whitespace().next()
 }
 
 /// The `column`th value behind `name`: 0 is the soft limit, 1 the hard one.
 fn limit(limits: &str, name: &str, column: usize) -> Option<u64> {
-    let values = limits.lines().find_map(|line| line.strip_prefix(name))?;
-    match values.split_whitespace().nth(column)? {
+    match line(limits, name)?.split_whitespace().nth(column)? {
         "unlimited" => Some(u64::MAX),
         number => number.parse().ok(),
     }
@@ -182,11 +207,13 @@ fn memory(root: &Root, groups: &[String]) -> Memory {
     }
 }
 
-fn container(root: &Root) -> Option<&'static str> {
-    let groups = root.text("proc/1/cgroup").unwrap_or_default();
+fn container(root: &Root, process: &str) -> Option<&'static str> {
+    // The process may be in one though we are not.
+    let files = ["1", process].map(|process| root.text(&format!("proc/{process}/cgroup")));
+    let groups = files.map(Option::unwrap_or_default).concat();
     let is_in = |name: &str| groups.contains(name);
     match () {
-        () if root.has("run/.containerenv") => Some("Podman"),
+        () if root.has("run/.containerenv") || is_in("/libpod") => Some("Podman"),
         () if is_in("kubepods") || root.has("var/run/secrets/kubernetes.io") => Some("Kubernetes"),
         () if root.has(".dockerenv") || is_in("/docker") => Some("Docker"),
         () if is_in("/lxc") => Some("LXC"),
@@ -222,13 +249,27 @@ mod tests {
                  Max open files            1024                 524288               files\n\
                  Max locked memory         unlimited            unlimited            bytes\n",
             ),
-            ("proc/77/status", "CapEff:\t0000000000001000\nSeccomp:\t2\n"),
+            (
+                "proc/77/status",
+                "Gid:\t5\t6\t7\t8\nGroups:\t9 10 \nCapEff:\t0000000000001000\nSeccomp:\t2\n",
+            ),
         ]);
         let process = Facts::read(&root, "77").process;
         assert_eq!(process.descriptors, Some(524_288));
         assert_eq!(process.locked_bytes, Some(u64::MAX));
         assert_eq!(process.is_filtered, Some(true));
-        assert!(process.may_admin_net && !process.may_lock);
+        assert!(process.may_admin_net && !process.may_lock && !process.may_admin);
+        assert_eq!(process.groups, [8, 9, 10]);
+    }
+
+    #[test]
+    fn processes_of_other_rights_are_told_from_us() {
+        let one = "Name:\ta\nUid:\t1\t1\t1\t1\nGid:\t1\nGroups:\t1 2\nCapEff:\t0\nSeccomp:\t0\n";
+        assert!(have_same_rights(one, &one.replace("\ta", "\tb")));
+        for (had, has) in [("\t1\t1\n", "\t1\t0\n"), ("1 2", "1"), ("CapEff:\t0", "CapEff:\t8")] {
+            assert!(!have_same_rights(one, &one.replace(had, has)), "{has}");
+        }
+        assert!(!have_same_rights(one, &one.replace("Seccomp:\t0", "Seccomp:\t2")));
     }
 
     #[test]
@@ -249,6 +290,8 @@ mod tests {
             ("run/.containerenv", "", Some("Podman")),
             ("proc/1/cgroup", "0::/kubepods/burstable/pod1", Some("Kubernetes")),
             ("proc/1/cgroup", "0::/init.scope", None),
+            ("proc/self/cgroup", "0::/system.slice/docker-0123.scope", Some("Docker")),
+            ("proc/self/cgroup", "0::/system.slice/madrigald.service", None),
         ] {
             let (_directory, root) = tree(&[(file, text)]);
             assert_eq!(Facts::read(&root, "self").container, expected, "{file}");

@@ -42,18 +42,25 @@ pub(super) fn uring(facts: &Facts, config: &Config) -> Finding {
 
 /// Whether io_uring would work, as far as files tell; else what is missing, and the remedy.
 fn expect_uring(facts: &Facts) -> Result<Finding, (String, String)> {
-    let kernel = &facts.kernel;
+    let (kernel, process) = (&facts.kernel, &facts.process);
+    let is_in = |group| process.groups.contains(&group);
+    let is_privileged = process.may_admin || kernel.uring_group.is_some_and(is_in);
     let release = kernel.release.as_deref().unwrap_or("unknown");
     match (kernel.version(), kernel.uring_disabled) {
         (Some(version), _) if version < KERNEL_MIN => {
             let remedy = "use Linux 6.1 or later, or stay with epoll: cores.driver = \"mio\"";
             Err((format!("Linux {release} is too old for it"), remedy.to_owned()))
         }
-        (_, Some(disabled @ 1..)) => {
+        (_, Some(disabled @ 1..)) if disabled > 1 || !is_privileged => {
             let missing = format!("kernel.io_uring_disabled is {disabled}");
             Err((missing, "sysctl -w kernel.io_uring_disabled=0".to_owned()))
         }
-        _ if facts.process.is_filtered == Some(true) => Err((
+        // A service manager's, which keeps other things away as a rule.
+        _ if process.is_filtered == Some(true) && facts.container.is_none() => {
+            let unknown = Finding::unknown("whether the seccomp filter of the process allows it");
+            Ok(unknown.mend("the line `driver opened` in the daemon's log tells"))
+        }
+        _ if process.is_filtered == Some(true) => Err((
             "a seccomp filter is in force, and most container runtimes' forbid it".to_owned(),
             "docker run --security-opt seccomp=PROFILE with a profile that allows io_uring_setup, \
              io_uring_enter and io_uring_register"
@@ -305,8 +312,28 @@ mod tests {
         }
         let mut filtered = with_kernel(of("6.8.0", 0));
         filtered.process.is_filtered = Some(true);
+        // As RestrictAddressFamilies= of the daemon's own unit is one.
+        let finding = uring(&filtered, &config("cores.driver = \"io_uring\""));
+        assert_eq!(finding.verdict, Note);
+        assert!(told(&finding).1.contains("driver opened"), "{finding:?}");
+        filtered.container = Some("Docker");
         let finding = uring(&filtered, &config(""));
         assert!(told(&finding).1.contains("seccomp=PROFILE"), "{finding:?}");
+    }
+
+    #[test]
+    fn uring_for_the_privileged_is_for_those_who_are() {
+        let of = |disabled, process| {
+            let mut facts = with_process(process);
+            facts.kernel.release = Some("6.8.0".to_owned());
+            (facts.kernel.uring_disabled, facts.kernel.uring_group) = (Some(disabled), Some(7));
+            uring(&facts, &config("")).verdict
+        };
+        let admin = Process { may_admin: true, ..Process::default() };
+        let member = Process { groups: vec![1, 7], ..Process::default() };
+        let other = Process { groups: vec![1], ..Process::default() };
+        assert_eq!((of(1, admin.clone()), of(1, member), of(1, other)), (Fine, Fine, Warning));
+        assert_eq!(of(2, admin), Warning);
     }
 
     #[test]
