@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -182,6 +182,26 @@ fn counters_are_told_on_command_and_others_are_served_after_nonsense() {
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait(), Some(0));
     assert!(!control.exists());
+}
+
+#[test]
+fn what_is_counted_without_work_is_told_as_well() {
+    for cores in ["1", "2"] {
+        let directory = Rc::new(tempfile::tempdir().unwrap());
+        let more = format!("[cores]\ncount = {cores}\nspin_us = 1\n");
+        let daemon = Daemon::start_by(madrigald(), directory, &more);
+        let is_counted = || {
+            let output = tool("counters", &daemon);
+            text(&output.stdout).lines().any(|line| line == "configurations_installed 1")
+        };
+        let end = Instant::now() + PATIENCE;
+        while !is_counted() {
+            assert!(Instant::now() < end, "{cores} cores");
+        }
+        daemon.signal(Signal::TERM);
+        let stop = daemon.wait_for("stopped").pop().unwrap();
+        assert!(stop.contains("configurations_installed 1"), "{stop}");
+    }
 }
 
 #[test]

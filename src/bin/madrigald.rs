@@ -150,8 +150,7 @@ fn serve(arguments: &Arguments, config: Config) -> Result<(), Failure> {
     let Daemon { running, .. } = daemon;
     tracing::info!("stopping");
     running.stop();
-    let counters = counters(&running);
-    running.join()?;
+    let counters = one_line(&running.join()?);
     tracing::info!(counters, "stopped");
     Ok(())
 }
@@ -174,7 +173,10 @@ impl Daemon<'_> {
             }
             for signal in signals.pending() {
                 match signal {
-                    SIGUSR1 => tracing::info!(counters = counters(&self.running), "counters"),
+                    SIGUSR1 => {
+                        let counters = one_line(&self.running.counters_text());
+                        tracing::info!(counters, "counters");
+                    }
                     SIGHUP => _ = self.reload(),
                     _ => return Ok(()),
                 }
@@ -272,9 +274,9 @@ fn announce(config: &Config) {
     config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
 }
 
-/// All counters on one line.
-fn counters(running: &Running) -> String {
-    running.counters_text().trim_end().replace('\n', ", ")
+/// Counters as the log has them.
+fn one_line(counters: &str) -> String {
+    counters.trim_end().replace('\n', ", ")
 }
 
 fn level(level: LogLevel) -> LevelFilter {

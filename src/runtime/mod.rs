@@ -104,7 +104,8 @@ impl Running {
         self.shared.set_cluster(cluster, &self.bells);
     }
 
-    /// Waits until the daemon has stopped.
+    /// Waits until the daemon has stopped. Returns what it has counted, as
+    /// [`Running::counters_text`] does.
     ///
     /// # Errors
     ///
@@ -113,21 +114,21 @@ impl Running {
     /// # Panics
     ///
     /// If one of its threads did.
-    pub fn join(self) -> Result<(), RunError> {
+    pub fn join(self) -> Result<String, RunError> {
         let mut result = Ok(());
         for thread in self.sessions {
             result = result.and(thread.join().expect("a session core ends without a panic"));
         }
         self.shared.finish(&self.bells);
-        match self.ring {
-            Some(ring) => result.and(ring.join().expect("the ring core ends without a panic")),
-            None => result,
+        if let Some(ring) = self.ring {
+            result = result.and(ring.join().expect("the ring core ends without a panic"));
         }
+        result.map(|()| text(&self.counters))
     }
 
     /// What all cores have counted together, one `name value` a line.
     pub fn counters_text(&self) -> String {
-        totals_text(self.counters.iter().map(Arc::as_ref))
+        text(&self.counters)
     }
 
     /// Where an operator's commands come, if there is such a place.
@@ -140,4 +141,8 @@ impl Running {
     pub fn tcp_addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
+}
+
+fn text(counters: &[Arc<Counters>]) -> String {
+    totals_text(counters.iter().map(Arc::as_ref))
 }

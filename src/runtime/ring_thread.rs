@@ -65,6 +65,7 @@ impl RingThread {
             }
             work = self.turn(now);
         }
+        self.publish();
         Ok(())
     }
 
@@ -177,7 +178,7 @@ impl RingThread {
                 self.idle.watch(&self.clock, end, || driver.ready() || are_ready(ports));
                 Wait::No
             }
-            Plan::Sleep => self.prepare_sleep(now, accepting),
+            Plan::Sleep => self.prepare_sleep(now, work, accepting),
         };
         let result = self.driver.turn(wait);
         if wait != Wait::No {
@@ -186,7 +187,7 @@ impl RingThread {
         result.map_err(RunError::Driver)
     }
 
-    fn prepare_sleep(&mut self, now: Instant, accepting: bool) -> Wait {
+    fn prepare_sleep(&mut self, now: Instant, work: usize, accepting: bool) -> Wait {
         self.own_bell.prepare_sleep();
         let told = self.shared.is_finished() || accepting && self.shared.is_stopping();
         // While it is held up, requests stay in the queues: it is the session cores' turn.
@@ -195,6 +196,9 @@ impl RingThread {
             return Wait::No;
         }
         self.tally.count(Counter::Sleeps);
+        if work == 0 {
+            self.publish();
+        }
         // The session cores do not tell when they have made room.
         let retry = self.is_held_up().then_some(now + super::WATCH_MAX);
         match self.ring.next_timer().into_iter().chain(retry).min() {
@@ -209,11 +213,16 @@ impl RingThread {
         }
         if work > 0 {
             self.tally.count(Counter::TurnsBusy);
-            let [groups, order, network, strangers, pool] = self.ring.tallies();
-            let acceptor = self.acceptor.tally();
-            let all = [&self.tally, groups, order, network, strangers, pool, acceptor];
-            self.counters.publish(&all);
+            self.publish();
         }
+    }
+
+    /// Shows what was counted, as a session core does.
+    fn publish(&self) {
+        let [groups, order, network, strangers, pool] = self.ring.tallies();
+        let acceptor = self.acceptor.tally();
+        let all = [&self.tally, groups, order, network, strangers, pool, acceptor];
+        self.counters.publish(&all);
     }
 }
 

@@ -47,7 +47,9 @@ impl<L: Link> SessionThread<L> {
             work = self.turn(now);
         }
         self.link.close(&mut self.driver);
-        self.drain(now)
+        let result = self.drain(now);
+        self.publish();
+        result
     }
 
     /// One turn: a list of bounded steps. Returns how much there was to do, but for the upkeep of
@@ -131,7 +133,7 @@ impl<L: Link> SessionThread<L> {
                 });
                 Wait::No
             }
-            Plan::Sleep => self.prepare_sleep(now, timer),
+            Plan::Sleep => self.prepare_sleep(now, work, timer),
         };
         let result = self.driver.turn(wait);
         if wait != Wait::No {
@@ -140,13 +142,16 @@ impl<L: Link> SessionThread<L> {
         result.map_err(RunError::Driver)
     }
 
-    fn prepare_sleep(&mut self, now: Instant, timer: Option<Instant>) -> Wait {
+    fn prepare_sleep(&mut self, now: Instant, work: usize, timer: Option<Instant>) -> Wait {
         self.link.prepare_sleep();
         if !self.core.prepare_sleep() || self.link.is_ready() || self.shared.is_stopping() {
             self.link.awake();
             return Wait::No;
         }
         self.tally.count(Counter::Sleeps);
+        if work == 0 {
+            self.publish();
+        }
         // The ring core does not tell when it has made room.
         let retry = self.link.is_held_up().then_some(now + super::WATCH_MAX);
         match timer.into_iter().chain(retry).min() {
@@ -161,21 +166,17 @@ impl<L: Link> SessionThread<L> {
         }
         if work > 0 {
             self.tally.count(Counter::TurnsBusy);
-            let [sessions, channels] = self.core.tallies();
-            let [groups, order, network, strangers, pool, acceptor] = self.link.tallies();
-            let all = [
-                &self.tally,
-                sessions,
-                channels,
-                groups,
-                order,
-                network,
-                strangers,
-                pool,
-                acceptor,
-            ];
-            self.counters.publish(&all);
+            self.publish();
         }
+    }
+
+    /// Shows what was counted. A turn without work leaves that to the sleep behind it.
+    fn publish(&self) {
+        let [sessions, channels] = self.core.tallies();
+        let [groups, order, network, strangers, pool, acceptor] = self.link.tallies();
+        let all =
+            [&self.tally, sessions, channels, groups, order, network, strangers, pool, acceptor];
+        self.counters.publish(&all);
     }
 
     /// Writes out what was delivered; nobody new is heard any more.
