@@ -111,7 +111,7 @@ const fn cluster(
 }
 
 /// Everything that is looked at, in the order in which it is told.
-pub(crate) const CHECKS: [Check; 25] = [
+pub(crate) const CHECKS: [Check; 26] = [
     local("io_uring", "it takes and hands over all of a turn in one system call", kernel::uring),
     local(
         "locked memory",
@@ -121,6 +121,7 @@ pub(crate) const CHECKS: [Check; 25] = [
     local("descriptors", "each session needs one", kernel::descriptors),
     local("mappings", "each session with shared memory needs one", kernel::mappings),
     local("memory", "beyond it the kernel ends processes", kernel::memory),
+    local("shared memory", "sessions that find none use the Unix socket", kernel::shared_memory),
     local("huge pages", "making them stops a thread for milliseconds", kernel::huge_pages),
     local("backlog", "clients that connect at once wait there, or are refused", kernel::backlog),
     local("clock", "the daemon reads it in every turn", kernel::clock),

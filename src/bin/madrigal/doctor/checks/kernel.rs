@@ -1,6 +1,8 @@
 //! What the kernel lets a daemon use: io_uring, memory, descriptors, its clock.
 
-use madrigal::base::limits::{CHUNK_BYTES, CLIENT_FRAME_BYTES_MAX, DESCRIPTORS_RESERVED};
+use madrigal::base::limits::{
+    CHUNK_BYTES, CLIENT_FRAME_BYTES_MAX, DESCRIPTORS_RESERVED, SESSIONS_MAX,
+};
 use madrigal::config::{Config, DriverChoice, Idle};
 use madrigal::mem::QueueSizes;
 
@@ -15,6 +17,9 @@ const URING_BYTES: u64 = 512 * 1024;
 
 /// Mappings of the program itself, its threads and its pool, rounded up.
 const MAPPINGS_RESERVED: u64 = 8 * 1024;
+
+/// Most that `memory.shared_bytes_max` may be.
+const SHARED_CEILING: u64 = 1 << 40;
 
 /// What the daemon asks the kernel for, for each listener.
 const BACKLOG: u64 = 4096;
@@ -192,18 +197,47 @@ fn queues(config: &Config) -> QueueSizes {
     QueueSizes { submission_bytes: bytes, delivery_bytes: bytes }
 }
 
-/// What sessions over shared memory may take: the queues of as many as there may be, and shelves of
-/// one user, up to the bound.
+/// What sessions over shared memory may take, up to the bound.
 fn shared_bytes(config: &Config) -> u64 {
     if config.listen.shared_memory.is_none() {
         return 0;
     }
-    let (memory, cores) = (&config.memory, session_cores(config));
-    let region = queues(config).region_bytes() as u64;
-    let sessions = (config.sessions.max as u64).saturating_mul(region);
-    let shelves = 2 * memory.shelf_bytes as u64 * cores;
-    let bound = (memory.shared_bytes_max as u64).saturating_mul(cores);
-    sessions.saturating_add(shelves).min(bound)
+    queue_bytes(config).saturating_add(shelf_bytes(config)).min(shared_bound(config))
+}
+
+/// The queues of as many sessions as there may be.
+fn queue_bytes(config: &Config) -> u64 {
+    (config.sessions.max as u64).saturating_mul(queues(config).region_bytes() as u64)
+}
+
+/// The shelves of one user.
+fn shelf_bytes(config: &Config) -> u64 {
+    2 * config.memory.shelf_bytes as u64 * session_cores(config)
+}
+
+fn shared_bound(config: &Config) -> u64 {
+    (config.memory.shared_bytes_max as u64).saturating_mul(session_cores(config))
+}
+
+pub(super) fn shared_memory(_: &Facts, config: &Config) -> Finding {
+    if config.listen.shared_memory.is_none() {
+        return Finding::fine("not used: listen.shared_memory is false");
+    }
+    let (bound, shelves) = (shared_bound(config), shelf_bytes(config));
+    let wanted = queue_bytes(config).saturating_add(shelves);
+    if bound >= wanted {
+        return Finding::fine(format!("{} MiB, enough for all sessions", bound >> 20));
+    }
+    let enough = bound.saturating_sub(shelves) / queues(config).region_bytes() as u64;
+    let found = format!("{} MiB, enough for {enough} sessions", bound >> 20);
+    // Who leaves the number of sessions as it is does not expect so many.
+    if config.sessions.max <= SESSIONS_MAX {
+        return Finding::fine(found);
+    }
+    let each = wanted.div_ceil(session_cores(config)).min(SHARED_CEILING);
+    Finding::warning(format!("{found} of the {} in sessions.max", config.sessions.max)).mend(
+        format!("memory.shared_bytes_max = {each}, or smaller queues: memory.session_queue_bytes"),
+    )
 }
 
 pub(super) fn huge_pages(facts: &Facts, config: &Config) -> Finding {
@@ -428,6 +462,29 @@ mod tests {
                 assert_eq!(memory(&facts, &config(&text)).verdict, Fine, "{bytes}: {text}");
             }
         }
+    }
+
+    #[test]
+    fn many_sessions_need_memory_to_share() {
+        let told = |text: &str| shared_memory(&Facts::default(), &config(text));
+        assert_eq!(told("").found, "2048 MiB, enough for 4048 sessions");
+        assert_eq!((told("").verdict, told("sessions.max = 4000").verdict), (Fine, Fine));
+        let many = "sessions.max = 100000\ncores.count = 3\nmemory.session_queue_bytes = 65536\n";
+        let finding = told(many);
+        assert_eq!(
+            finding.found,
+            "4096 MiB, enough for 31650 sessions of the 100000 in sessions.max"
+        );
+        let mend = "memory.shared_bytes_max = 6766788608";
+        assert_eq!(finding.verdict, Warning);
+        assert!(finding.mend.unwrap().starts_with(mend));
+        assert_eq!(told(&format!("{many}{mend}")).verdict, Fine);
+        assert_eq!(told(&format!("{many}listen.shared_memory = false")).verdict, Fine);
+        let preset = told(include_str!("../../../../../tuning/many-sessions.toml"));
+        assert_eq!(preset.found, "4096 MiB, enough for all sessions");
+        let absurd = "sessions.max = 1048576\nmemory.session_queue_bytes = 67108864\n";
+        let mend = told(absurd).mend.unwrap();
+        config(&format!("{absurd}{}", mend.split(", ").next().unwrap()));
     }
 
     #[test]
