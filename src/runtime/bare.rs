@@ -64,7 +64,8 @@ pub fn run(config: &Config, load: Load, mark: impl FnMut()) -> Result<Delivered,
     let mut driver = open_driver(0, config)?;
     let pool_bytes_max = config.memory.pool_bytes_max;
     let mut pool = RingPool::new(pool_bytes_max);
-    let setup = setup(&config.cluster, config.daemon, pool_bytes_max).order();
+    let incarnation = Clock.wall_millis();
+    let setup = setup(&config.cluster, config.daemon, incarnation, pool_bytes_max).order();
     let bare = Bare {
         order: Order::new(&setup, now, &mut pool),
         network: Network::new(now, sockets, &mut driver),

@@ -21,6 +21,8 @@ use crate::sys::driver::{DatagramEvent, DatagramKey, Driver};
 /// The protocol layer of the daemon with its buffer pool.
 pub(super) struct RingCore {
     me: DaemonName,
+    /// That of the last setup.
+    incarnation: u64,
     pool_bytes_max: usize,
     protocol: Protocol<RingPool>,
     pool: RingPool,
@@ -43,8 +45,13 @@ pub(super) struct RingCore {
     tally: Tally,
 }
 
-/// What the protocol layer must know of a cluster.
-pub(super) fn setup(cluster: &Cluster, me: DaemonName, pool_bytes_max: usize) -> Setup {
+/// What the protocol layer must know of a cluster. `incarnation`: see [`Setup::incarnation`].
+pub(super) fn setup(
+    cluster: &Cluster,
+    me: DaemonName,
+    incarnation: u64,
+    pool_bytes_max: usize,
+) -> Setup {
     let own = cluster.daemon(me).map_or_else(|| DaemonId::from_name(me.as_str()), |me| me.id);
     let daemons = match &cluster.daemons[..] {
         [] => vec![Daemon { id: own, name: me }],
@@ -57,7 +64,7 @@ pub(super) fn setup(cluster: &Cluster, me: DaemonName, pool_bytes_max: usize) ->
         daemons,
         me: own,
         cluster: cluster.identity().hash,
-        incarnation: Clock.wall_millis(),
+        incarnation,
         seed: RandomState::new().hash_one(()),
         options: Options {
             failure_timeout: cluster.failure_timeout,
@@ -94,9 +101,12 @@ impl RingCore {
         pool_bytes_max: usize,
     ) -> Self {
         let mut pool = RingPool::new(pool_bytes_max);
-        let protocol = Protocol::new(&setup(cluster, me, pool_bytes_max), now, &mut pool);
+        let incarnation = Clock.wall_millis();
+        let setup = setup(cluster, me, incarnation, pool_bytes_max);
+        let protocol = Protocol::new(&setup, now, &mut pool);
         Self {
             me,
+            incarnation,
             pool_bytes_max,
             protocol,
             pool,
@@ -117,7 +127,9 @@ impl RingCore {
     pub(super) fn reload(&mut self, cluster: &Cluster) {
         self.next_plan = Plan::new(cluster, self.me);
         self.stall = cluster.failure_timeout / STALLS_PER_TIMEOUT;
-        let setup = setup(cluster, self.me, self.pool_bytes_max);
+        // The clock may have been set back.
+        self.incarnation = Clock.wall_millis().max(self.incarnation + 1);
+        let setup = setup(cluster, self.me, self.incarnation, self.pool_bytes_max);
         self.protocol.handle_reload(self.time.now(), setup, &mut self.pool);
     }
 
@@ -277,5 +289,24 @@ impl RingCore {
         let [groups, order] = self.protocol.tallies();
         let [network, strangers] = self.network.as_ref().map_or([NOTHING; 2], Network::tallies);
         [groups, order, network, strangers, &self.tally]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn incarnations_grow_even_where_the_clock_was_set_back() {
+        let Config { cluster, daemon, .. } = Config::default();
+        let mut core = RingCore::new(&cluster, daemon, None, Clock.read(), 1 << 20);
+        let first = core.incarnation;
+        core.reload(&cluster);
+        assert!(core.incarnation > first);
+        let later = Clock.wall_millis() + 3_600_000;
+        core.incarnation = later;
+        core.reload(&cluster);
+        assert_eq!(core.incarnation, later + 1);
     }
 }
