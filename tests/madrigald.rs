@@ -205,6 +205,19 @@ fn what_is_counted_without_work_is_told_as_well() {
 }
 
 #[test]
+fn daemon_without_a_cluster_is_logged_by_its_name() {
+    for cores in [1, 2] {
+        let directory = Rc::new(tempfile::tempdir().unwrap());
+        let more = format!("[daemon]\nname = \"solo\"\n[cores]\ncount = {cores}\n");
+        let daemon = Daemon::start_by(madrigald(), directory, &more);
+        let installed = |line: &&String| line.contains("configuration installed");
+        let line = daemon.start.iter().find(installed).cloned();
+        let line = line.or_else(|| daemon.wait_for("configuration installed").pop()).unwrap();
+        assert!(line.contains("daemons=\"solo\""), "{line}");
+    }
+}
+
+#[test]
 fn stops_at_sigint_and_closes_connections() {
     let mut daemon = Daemon::start(&[]);
     let mut client = UnixStream::connect(daemon.socket()).unwrap();

@@ -3,10 +3,9 @@
 use super::acceptor::Acceptor;
 use super::doorbell::Doorbell;
 use super::port::{Port, ToRing, ToSession};
-use super::ring_core::{Answer, RingCore};
+use super::ring_core::{Answer, RingCore, names};
 use super::session_core::SessionCore;
 use super::shared::Shared;
-use super::start::names;
 use crate::base::limits::ITEMS_PER_TURN;
 use crate::base::{Event, Instant, Tally};
 use crate::observe::log::Teller;
@@ -126,7 +125,7 @@ impl Link for Local {
 
     fn look(&mut self, shared: &Shared, teller: &mut Teller) {
         if let Some(cluster) = shared.take_cluster() {
-            teller.rename(names(&cluster));
+            teller.rename(names(&cluster, self.ring.me));
             self.ring.reload(&cluster);
         }
     }

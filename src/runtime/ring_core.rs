@@ -20,7 +20,7 @@ use crate::sys::driver::{DatagramEvent, DatagramKey, Driver};
 
 /// The protocol layer of the daemon with its buffer pool.
 pub(super) struct RingCore {
-    me: DaemonName,
+    pub(super) me: DaemonName,
     /// That of the last setup.
     incarnation: u64,
     pool_bytes_max: usize,
@@ -45,6 +45,19 @@ pub(super) struct RingCore {
     tally: Tally,
 }
 
+/// The daemons of a cluster; without one it is this one alone.
+fn daemons(cluster: &Cluster, me: DaemonName) -> Vec<Daemon> {
+    match &cluster.daemons[..] {
+        [] => vec![Daemon { id: DaemonId::from_name(me.as_str()), name: me }],
+        all => all.iter().map(|daemon| Daemon { id: daemon.id, name: daemon.name }).collect(),
+    }
+}
+
+/// What daemons are called.
+pub(super) fn names(cluster: &Cluster, me: DaemonName) -> Vec<(DaemonId, DaemonName)> {
+    daemons(cluster, me).iter().map(|daemon| (daemon.id, daemon.name)).collect()
+}
+
 /// What the protocol layer must know of a cluster. `incarnation`: see [`Setup::incarnation`].
 pub(super) fn setup(
     cluster: &Cluster,
@@ -53,15 +66,11 @@ pub(super) fn setup(
     pool_bytes_max: usize,
 ) -> Setup {
     let own = cluster.daemon(me).map_or_else(|| DaemonId::from_name(me.as_str()), |me| me.id);
-    let daemons = match &cluster.daemons[..] {
-        [] => vec![Daemon { id: own, name: me }],
-        all => all.iter().map(|daemon| Daemon { id: daemon.id, name: daemon.name }).collect(),
-    };
     let ring = &cluster.ring;
     // A gap can only be filled where there is room beside all that came behind it.
     let window_packets = (pool_bytes_max / RING_WINDOW_POOL_SHARE / cluster.datagram_bytes).max(1);
     Setup {
-        daemons,
+        daemons: daemons(cluster, me),
         me: own,
         cluster: cluster.identity().hash,
         incarnation,

@@ -7,9 +7,8 @@ use super::acceptor::Acceptor;
 use super::doorbell::Doorbell;
 use super::idle::{Idle, Plan};
 use super::port::{Lane, Port, TARGETS_MAX, Targets, ToRing, ToSession};
-use super::ring_core::{Answer, RingCore};
+use super::ring_core::{Answer, RingCore, names};
 use super::shared::Shared;
-use super::start::names;
 use crate::base::limits::{EVENTS_PER_TURN, ITEMS_PER_TURN};
 use crate::base::{Counter, Instant, SessionId, Tally};
 use crate::mem::pool::Slice;
@@ -60,7 +59,7 @@ impl RingThread {
             self.wait(now, work, accepting)?;
             now = self.clock.read();
             if let Some(cluster) = self.shared.take_cluster() {
-                self.teller.rename(names(&cluster));
+                self.teller.rename(names(&cluster, self.ring.me));
                 self.ring.reload(&cluster);
             }
             work = self.turn(now);

@@ -16,7 +16,7 @@ use super::idle::Idle;
 use super::link::{Link, Local, Remote};
 use super::network::{Plan, Sockets};
 use super::port::{Lane, Port, ToRing, ToSession};
-use super::ring_core::RingCore;
+use super::ring_core::{RingCore, names};
 use super::ring_thread::{RingThread, SessionPort};
 use super::session_core::SessionCore;
 use super::session_thread::SessionThread;
@@ -26,8 +26,8 @@ use super::{RunError, Running, StartError};
 use crate::base::limits::{
     DESCRIPTORS_RESERVED, LISTEN_PATIENCE, LISTEN_PAUSE, QUEUE_SLOTS, RECEIVE_BUFFERS, RING_ENTRIES,
 };
-use crate::base::{DaemonId, DaemonName, Tally};
-use crate::config::{self, Cluster, Config, DriverChoice, SlowReceiver, UnixSocket};
+use crate::base::Tally;
+use crate::config::{self, Config, DriverChoice, SlowReceiver, UnixSocket};
 use crate::mem::QueueSizes;
 use crate::mem::pool::{Pool, PoolOptions};
 use crate::mem::spsc::queue;
@@ -328,12 +328,7 @@ fn rules(auth: &config::Auth) -> session::Auth {
 
 /// Tells of daemons by name.
 fn teller(config: &Config) -> Teller {
-    Teller::new(names(&config.cluster))
-}
-
-/// What daemons are called.
-pub(super) fn names(cluster: &Cluster) -> Vec<(DaemonId, DaemonName)> {
-    cluster.daemons.iter().map(|daemon| (daemon.id, daemon.name)).collect()
+    Teller::new(names(&config.cluster, config.daemon))
 }
 
 fn pool(config: &Config) -> Pool {
