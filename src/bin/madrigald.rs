@@ -202,15 +202,21 @@ impl Daemon<'_> {
     /// Reads the configuration again, and goes over to what can change while clients stay: all of
     /// it, or nothing. Returns what there is to say of it, which is logged as well.
     fn reload(&mut self) -> Result<Vec<String>, Vec<String>> {
-        let result = self.changes();
-        match &result {
-            Ok(changes) => changes.iter().for_each(|change| tracing::info!("{change}")),
-            Err(reasons) => reasons.iter().for_each(|reason| tracing::error!("{reason}")),
+        match self.changes() {
+            Ok((changes, news)) => {
+                changes.iter().for_each(|change| tracing::info!("{change}"));
+                news.iter().for_each(|news| tracing::warn!("{news}"));
+                Ok([changes, news].concat())
+            }
+            Err(reasons) => {
+                reasons.iter().for_each(|reason| tracing::error!("{reason}"));
+                Err(reasons)
+            }
         }
-        result
     }
 
-    fn changes(&mut self) -> Result<Vec<String>, Vec<String>> {
+    /// What has changed, and what else is to be said of the configuration that was not before.
+    fn changes(&mut self) -> Result<(Vec<String>, Vec<String>), Vec<String>> {
         if self.arguments.config.is_none() {
             return Err(vec!["there is no configuration file to read again".to_owned()]);
         }
@@ -222,12 +228,14 @@ impl Daemon<'_> {
             plan.restart.insert(0, head);
             return Err(plan.restart);
         }
+        let news = reload::news(&self.config, &new);
         if plan.is_empty() {
-            return Ok(vec!["the configuration is the same".to_owned()]);
+            self.config.notes = new.notes;
+            return Ok((vec!["the configuration is the same".to_owned()], news));
         }
         self.running.reload(new.cluster.clone());
         self.config = new;
-        Ok(plan.live)
+        Ok((plan.live, news))
     }
 }
 

@@ -1,7 +1,7 @@
 //! From one configuration to another while clients stay: what changes, and what cannot.
 
-use super::Config;
 use super::cluster::{Cluster, ClusterDaemon, Segment};
+use super::{Config, Problem};
 
 /// What a daemon that runs with one configuration has to do to run with another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,16 @@ pub fn plan(old: &Config, new: &Config) -> Plan {
         plan.others(&old.cluster, &new.cluster, mine(new).as_ref());
     }
     plan
+}
+
+/// What is to be said of `new`, as at a start, that was not to be said of `old`.
+pub fn news(old: &Config, new: &Config) -> Vec<String> {
+    // The same may have moved to another line.
+    let known = |note: &&Problem| old.notes.iter().any(|it| it.message == note.message);
+    let notes = new.notes.iter().filter(|note| !known(note)).map(Problem::brief);
+    let before = old.warnings();
+    let warnings = new.warnings().into_iter().filter(|warning| !before.contains(warning));
+    notes.chain(warnings).collect()
 }
 
 impl Plan {
@@ -208,6 +218,19 @@ mod tests {
         }
         let alone = Config { daemon: config(THREE).daemon, ..Config::default() };
         assert_eq!(plan(&alone, &config(THREE)).restart[0], "this daemon comes into a cluster");
+    }
+
+    #[test]
+    fn what_is_noted_anew_is_news() {
+        let config = |text: &str| {
+            let text = format!("{text}\nSpread_Segment 10.0.0.255 {{ a 10.0.0.2 }}");
+            parse_as(&text, Path::new("spread.conf"), Who::Local).unwrap()
+        };
+        let old = config("DaemonUser = spread");
+        let new = config("\nDaemonUser = spread\nAllowedAuthMethods = \"NULL XY\"");
+        let said = "spread.conf:3: method XY has no effect: there are NULL and IP alone";
+        assert_eq!(news(&old, &new), [said]);
+        assert_eq!(news(&new, &old), [""; 0]);
     }
 
     #[test]

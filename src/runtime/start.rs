@@ -23,10 +23,10 @@ use super::session_thread::SessionThread;
 use super::shared::Shared;
 use super::shelves::Shelves;
 use super::{RunError, Running, StartError};
+use crate::base::Tally;
 use crate::base::limits::{
     DESCRIPTORS_RESERVED, LISTEN_PATIENCE, LISTEN_PAUSE, QUEUE_SLOTS, RECEIVE_BUFFERS, RING_ENTRIES,
 };
-use crate::base::Tally;
 use crate::config::{self, Config, DriverChoice, SlowReceiver, UnixSocket};
 use crate::mem::QueueSizes;
 use crate::mem::pool::{Pool, PoolOptions};

@@ -119,7 +119,8 @@ fn datagrams_are_as_large_as_the_interface_allows() {
 #[test]
 fn what_is_assumed_of_an_interface_that_is_not_known_is_noted() {
     let notes = |address: &str, size: &str| {
-        let text = format!("cluster.daemons = [\"b {address}\"]\ncluster.datagram_bytes = {size}\n");
+        let text =
+            format!("cluster.daemons = [\"b {address}\"]\ncluster.datagram_bytes = {size}\n");
         parse_on(&text, Who::Anyone).unwrap().notes
     };
     let said = notes("10.0.0.3", "\"auto\"");
