@@ -78,9 +78,12 @@ pub(super) fn check_user(socket: impl AsFd, path: &Path) -> Result<(), AttachErr
     Ok(())
 }
 
-/// Nobody answers at `path`, or there is no such thing.
+/// Nobody answers at `path`, or there is no such thing, or no room for one more that connects.
 pub(super) fn unreachable(path: &Path, error: io::Error) -> AttachError {
-    AttachError::Unreachable { path: path.to_owned(), error }
+    match error.kind() {
+        io::ErrorKind::WouldBlock => AttachError::TimedOut,
+        _ => AttachError::Unreachable { path: path.to_owned(), error },
+    }
 }
 
 /// Sends the hello, for which a new socket has room.

@@ -65,7 +65,8 @@ impl Options {
 
     /// How long connecting may take in all, except for resolving a host's name; 5 s by default.
     ///
-    /// The asynchronous session does not look at it: put a timeout around its connect.
+    /// The asynchronous session looks at it only while a Unix socket has no room for one more that
+    /// connects: put a timeout around its connect.
     #[must_use]
     pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
@@ -88,9 +89,7 @@ impl Options {
         self.wait = wait;
         self
     }
-}
 
-impl Options {
     /// What carries the session; [`Transport::Auto`] by default.
     #[must_use]
     pub const fn transport(mut self, transport: Transport) -> Self {

@@ -10,6 +10,11 @@ use super::{ConnectError, Options};
 /// Longest pause while connecting for the first time: one who waits for a daemon to start is alone.
 const FIRST_PAUSE_MAX: Duration = Duration::from_millis(100);
 
+/// Pauses while a daemon's socket has no room for one more that connects: the first one, and the
+/// longest. It comes to them in less, unless there are very many.
+#[cfg(feature = "tokio")]
+const ROOM_PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+
 /// How long, and how often, a session that was lost tries to connect again.
 ///
 /// The pause after a try doubles from one to the next, up to a longest one. A random part of each,
@@ -88,6 +93,14 @@ impl Retry {
             pause_max: policy.pause_max,
             again: true,
         }
+    }
+
+    /// For one try to connect, while there is no room for it.
+    #[cfg(feature = "tokio")]
+    pub(super) fn for_room(options: &Options) -> Self {
+        let (first, longest) = ROOM_PAUSES;
+        let policy = Reconnect::new().give_up_after(options.connect_timeout);
+        Self::again(&policy.pauses(first, longest))
     }
 
     /// How long to wait before the next try, after a try that ended with this error. `None`: the

@@ -50,7 +50,8 @@ pub struct Session {
 impl Session {
     /// Connects as [`client::Session::connect`](super::Session::connect) does.
     ///
-    /// [`Options::connect_timeout`] and [`Options::wait`] have no effect: put
+    /// [`Options::connect_timeout`] bounds nothing but how long it tries again while a Unix socket
+    /// has no room for one more that connects, and [`Options::wait`] has no effect: put
     /// `tokio::time::timeout` around the call, and leave waiting to the reactor. The name of a host
     /// is resolved in the runtime's pool of blocking threads; a numeric address needs none.
     ///
@@ -60,7 +61,8 @@ impl Session {
     ///
     /// # Panics
     ///
-    /// Where [`Options::retry_for`] has it try again and the runtime has no timers.
+    /// Where it has to try again, as [`Options::retry_for`] says or because there is no room, and
+    /// the runtime has no timers.
     pub async fn connect(address: &str, options: &Options) -> Result<Self, ConnectError> {
         Self::connect_with(address, options, Retry::first(options)).await
     }
@@ -110,7 +112,8 @@ impl Session {
         options: &Options,
     ) -> Result<Self, ConnectError> {
         let mut handshake = Handshake::new(options)?;
-        let (stream, mut carrier) = carrier(place, options.transport).await?;
+        let room = Retry::for_room(options);
+        let (stream, mut carrier) = carrier(place, options.transport, room).await?;
         stream.send_all(&mut carrier.outgoing, handshake.hello()).await?;
         let accept = loop {
             match handshake.advance(&mut carrier.incoming)? {
@@ -528,16 +531,17 @@ impl AsFd for Stream {
 async fn carrier(
     address: &Address,
     transport: Transport,
+    mut room: Retry,
 ) -> Result<(Arc<Stream>, Carrier), ConnectError> {
     let why = match connect::shared_beside(address, transport)? {
-        Ok(path) => match attach_beside(path).await {
+        Ok(path) => match attach_beside(path, &mut room).await {
             Ok(attached) => return Ok(attached),
             Err(error) => connect::without_shared(&error, transport)?,
         },
         Err(why) => why.to_owned(),
     };
     let stream = Arc::new(match address {
-        Address::Unix(path) => match UnixStream::connect(path).await {
+        Address::Unix(path) => match connect_unix(path, &mut room).await {
             Ok(stream) => Stream::Unix(stream),
             Err(error) => return Err(unreachable(path.display().to_string(), error)),
         },
@@ -547,9 +551,12 @@ async fn carrier(
     Ok((stream, Carrier::socket(socket, why)))
 }
 
-async fn attach_beside(path: &Path) -> Result<(Arc<Stream>, Carrier), AttachError> {
+async fn attach_beside(
+    path: &Path,
+    room: &mut Retry,
+) -> Result<(Arc<Stream>, Carrier), AttachError> {
     let attach = attach::attach_path(path);
-    let stream = match UnixStream::connect(&attach).await {
+    let stream = match connect_unix(&attach, room).await {
         Ok(stream) => stream,
         Err(error) => return Err(attach::unreachable(&attach, error)),
     };
@@ -565,6 +572,21 @@ async fn attach_beside(path: &Path) -> Result<(Arc<Stream>, Carrier), AttachErro
     let (answer, memory) = stream.until(Interest::READABLE, receive).await??;
     let ends = attach::finish(socket, &answer, memory)?;
     Ok((stream, Carrier::shared(ends)))
+}
+
+/// Connects. Where the daemon's backlog is full a call that blocks waits for room, but of this one
+/// the kernel tells nobody when there is some.
+async fn connect_unix(path: &Path, room: &mut Retry) -> io::Result<UnixStream> {
+    loop {
+        let error = match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => error,
+            result => return result,
+        };
+        match room.pause_after(&ConnectError::TimedOut) {
+            Some(pause) => sleep(pause).await,
+            None => return Err(error),
+        }
+    }
 }
 
 async fn connect_tcp(host: &str, port: u16) -> Result<Stream, ConnectError> {

@@ -147,16 +147,16 @@ fn silent_daemon_is_given_up() {
 fn full_backlog_is_given_up() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("daemon");
-    let listener =
-        socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
-    listener.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
-    listener.listen(0).unwrap();
+    let _listeners = [daemon::deaf(&path), daemon::deaf(&directory.path().join("daemon.shm"))];
     let address = format!("unix:{}", path.display());
-    let options = Options::new().connect_timeout(Duration::from_millis(20));
-    // The first waits for an answer, the others for room in the backlog.
-    for _ in 0..3 {
-        let error = Session::connect(&address, &options).unwrap_err();
-        assert!(matches!(error, ConnectError::TimedOut), "{error}");
+    for transport in [Transport::Socket, Transport::SharedMemory] {
+        let options = Options::new().connect_timeout(Duration::from_millis(20));
+        // The first waits for an answer, the others for room in the backlog.
+        for _ in 0..3 {
+            let error = Session::connect(&address, &options.clone().transport(transport));
+            let error = error.unwrap_err();
+            assert!(matches!(error, ConnectError::TimedOut), "{error}");
+        }
     }
 }
 

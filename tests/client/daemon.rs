@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::thread::JoinHandle;
 
 use madrigal::base::limits::{FRAME_HEADER_BYTES, GROUP_NAME_BYTES};
@@ -35,6 +36,15 @@ pub(crate) fn unix<T: Send + 'static>(
     let thread = std::thread::spawn(move || script(listener.accept().unwrap().0));
     let address = format!("unix:{}", path.display());
     Daemon { address, thread, _directory: Some(directory) }
+}
+
+/// A listener at `path` that nobody accepts at, with room for one that connects.
+pub(crate) fn deaf(path: &Path) -> socket2::Socket {
+    let listener =
+        socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    listener.bind(&socket2::SockAddr::unix(path).unwrap()).unwrap();
+    listener.listen(0).unwrap();
+    listener
 }
 
 /// Runs `script` with the first connection to a TCP port of 127.0.0.1; the address names `host`.

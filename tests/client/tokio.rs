@@ -1,10 +1,13 @@
 //! The session for tokio: the same bytes, the same events.
 
 use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use madrigal::client::tokio::Session;
-use madrigal::client::{ConnectError, Event, Options, ReceiveError, Reject, Service};
+use madrigal::client::{ConnectError, Event, Options, ReceiveError, Reject, Service, Transport};
 use madrigal::wire::session::{Frame, kind};
 
 use crate::receive::message;
@@ -192,4 +195,47 @@ async fn rejects_are_told() {
 async fn nobody_there_is_told() {
     let error = Session::connect("unix:/nonexistent/daemon", &Options::new()).await.unwrap_err();
     assert!(matches!(error, ConnectError::Unreachable { .. }), "{error}");
+}
+
+/// Where a daemon's two sockets would be, and listeners with no room left.
+fn full(directory: &Path) -> [(PathBuf, socket2::Socket, UnixStream); 2] {
+    ["daemon", "daemon.shm"].map(|name| {
+        let path = directory.join(name);
+        let listener = daemon::deaf(&path);
+        let first = UnixStream::connect(&path).unwrap();
+        (path, listener, first)
+    })
+}
+
+#[tokio::test]
+async fn full_backlog_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let [(path, listener, _), (_, door, _)] = full(directory.path());
+    let address = format!("unix:{}", path.display());
+    for (transport, listener) in [(Transport::Socket, listener), (Transport::SharedMemory, door)] {
+        let options = Options::new().transport(transport).connect_timeout(Duration::MAX);
+        let mut connecting = pin!(Session::connect(&address, &options));
+        tokio::time::timeout(Duration::from_millis(20), &mut connecting).await.unwrap_err();
+        // Both are let in and turned away.
+        let accepting = std::thread::spawn(move || {
+            for _ in 0..2 {
+                drop(listener.accept().unwrap());
+            }
+        });
+        let error = connecting.await.unwrap_err();
+        assert!(matches!(error, ConnectError::Closed), "{error}");
+        accepting.join().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn full_backlog_is_given_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let sockets = full(directory.path());
+    let address = format!("unix:{}", sockets[0].0.display());
+    for transport in [Transport::Socket, Transport::SharedMemory] {
+        let options = Options::new().transport(transport).connect_timeout(Duration::from_millis(5));
+        let error = Session::connect(&address, &options).await.unwrap_err();
+        assert!(matches!(error, ConnectError::TimedOut), "{error}");
+    }
 }
