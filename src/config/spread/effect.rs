@@ -12,7 +12,7 @@ use super::keyword::{
     ACCELERATED_RING, ACCELERATED_WINDOW, Keyword, PERSONAL_WINDOW, PRIORITIES, TIMERS, VERSIONS,
     WINDOW,
 };
-use super::parser::{Entry, Interface, Mistake, Segment as Block, Statement, Value, sticking};
+use super::parser::{Entry, Interface, Mistake, Segment as Block, Statement, Value, mistyped, sticking};
 use crate::base::limits::{DAEMON_NAME_BYTES_MAX, DAEMONS_MAX, SEGMENTS_MAX};
 use crate::base::{DaemonId, DaemonName};
 use crate::config::cluster::{ClusterDaemon, Segment, is_of_one_link};
@@ -304,8 +304,9 @@ impl<'h> Effects<'h> {
         if segment == 1 {
             self.second = Some(block.span.clone());
         }
-        for entry in &block.daemons {
-            if let Some(daemon) = self.daemon(entry, segment) {
+        for (index, entry) in block.daemons.iter().enumerate() {
+            let next = block.daemons.get(index + 1);
+            if let Some(daemon) = self.daemon(entry, next, segment) {
                 self.config.cluster.daemons.push(daemon);
                 self.spans.push(entry.span.clone());
             }
@@ -355,10 +356,15 @@ impl<'h> Effects<'h> {
         group
     }
 
-    fn daemon(&mut self, entry: &Entry<'_>, segment: usize) -> Option<ClusterDaemon> {
+    fn daemon(
+        &mut self,
+        entry: &Entry<'_>,
+        next: Option<&Entry<'_>>,
+        segment: usize,
+    ) -> Option<ClusterDaemon> {
         let address = match entry.address {
             Some(address) => address,
-            None => self.resolve(entry)?,
+            None => self.resolve(entry, next)?,
         };
         let is_ipv4 = *self.is_ipv4.get_or_insert(address.is_ipv4());
         if is_ipv4 != address.is_ipv4() {
@@ -375,7 +381,8 @@ impl<'h> Effects<'h> {
         Some(daemon)
     }
 
-    fn resolve(&mut self, entry: &Entry<'_>) -> Option<IpAddr> {
+    /// `next`: the entry behind it, which may have been meant for its address.
+    fn resolve(&mut self, entry: &Entry<'_>, next: Option<&Entry<'_>>) -> Option<IpAddr> {
         let name = entry.name.unwrap_or_default();
         let fits = |address: &IpAddr| self.is_ipv4.is_none_or(|it| it == address.is_ipv4());
         let found = self.host.resolve(name).into_iter().find(fits);
@@ -388,7 +395,10 @@ impl<'h> Effects<'h> {
                 let short: String = name.chars().take(40).collect();
                 let why = format!("{short} has no address, here or by the resolver");
                 let mistake = Mistake::new(entry.span.clone(), why);
-                self.mistakes.push(Mistake { help: sticking(name), ..mistake });
+                let next = next.filter(|next| next.address.is_none()).and_then(|next| next.name);
+                let help = sticking(name).or_else(|| mistyped(name));
+                let help = help.or_else(|| mistyped(next?));
+                self.mistakes.push(Mistake { help, ..mistake });
             }
         }
         found

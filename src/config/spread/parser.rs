@@ -344,6 +344,13 @@ pub(super) fn sticking(text: &str) -> Option<String> {
     Some(format!("`{mark}` needs white space on both sides, or it is part of a name"))
 }
 
+/// Says so where an address was meant.
+pub(super) fn mistyped(text: &str) -> Option<String> {
+    let is_address = |text: &str| text.chars().all(|it| it.is_ascii_digit() || ".:-".contains(it));
+    let short: String = text.chars().take(40).collect();
+    (!text.is_empty() && is_address(text)).then(|| format!("`{short}` is no valid address"))
+}
+
 fn allowed(form: Form) -> String {
     match form {
         Form::Flags => "flags in braces, `{ ALL !DATA_LINK }`".to_owned(),
