@@ -36,6 +36,18 @@ pub enum ListenError {
         /// The path asked for.
         path: PathBuf,
     },
+    /// Nobody listens on the path any more, but its file cannot be removed by this user.
+    #[error(
+        "{} was left behind by another user (uid {uid}), and nobody listens there; that user or \
+         root must remove it, or choose another path",
+        path.display()
+    )]
+    UnixLeft {
+        /// The path asked for.
+        path: PathBuf,
+        /// Whose file it is.
+        uid: u32,
+    },
     /// Something that is no socket lies at the path; it was not touched.
     #[error(
         "{} exists and is no socket; remove it, or choose another path",
@@ -61,7 +73,7 @@ impl ListenError {
         match self {
             Self::Tcp { source, .. } => source.kind() == io::ErrorKind::AddrInUse,
             Self::UnixInUse { .. } => true,
-            Self::NotASocket { .. } | Self::Unix { .. } => false,
+            Self::UnixLeft { .. } | Self::NotASocket { .. } | Self::Unix { .. } => false,
         }
     }
 }
@@ -91,7 +103,7 @@ impl Listener {
 
     /// Listens on a Unix socket at `path`, whose file gets the permission bits `mode`.
     ///
-    /// A socket file that nobody listens on any more is replaced. Nobody can connect before the
+    /// A socket file that nobody listens on any more is replaced, if this user may. Nobody can connect before the
     /// mode is in force. The file is removed when the listener is dropped, unless another one has
     /// taken its place.
     ///
@@ -189,8 +201,16 @@ fn remove_stale(path: &Path, address: &SockAddr) -> Result<(), ListenError> {
         // Connected, backlog full, or a socket of another type: somebody is there.
         Ok(()) | Err(_) => return Err(ListenError::UnixInUse { path: path.to_owned() }),
     }
-    SocketFile { path: path.to_owned(), device: found.dev(), inode: found.ino() }.remove();
-    Ok(())
+    let file = SocketFile { path: path.to_owned(), device: found.dev(), inode: found.ino() };
+    match file.remove() {
+        Ok(()) => Ok(()),
+        // In a directory like /tmp files are their owners'.
+        Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
+            Err(ListenError::UnixLeft { path: path.to_owned(), uid: found.uid() })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(error)),
+    }
 }
 
 /// The file of a Unix socket, known by identity rather than by name.
@@ -208,19 +228,19 @@ impl SocketFile {
     }
 
     /// Removes the file, unless another one has taken its place.
-    fn remove(&self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode));
-        if ours {
-            // It may be gone already, and there is nobody to tell.
-            let _ = fs::remove_file(&self.path);
+    fn remove(&self) -> io::Result<()> {
+        let found = fs::symlink_metadata(&self.path)?;
+        if (found.dev(), found.ino()) == (self.device, self.inode) {
+            fs::remove_file(&self.path)?;
         }
+        Ok(())
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        self.remove();
+        // It may be gone already, and there is nobody to tell.
+        let _ = self.remove();
     }
 }
 

@@ -73,6 +73,30 @@ fn stale_socket_file_is_replaced() {
 }
 
 #[test]
+fn stale_socket_file_of_another_user_is_no_socket_in_use() {
+    if !rustix::process::geteuid().is_root() {
+        return; // one user cannot be two
+    }
+    let directory = directory();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    let path = directory.path().join("4803");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    let path = &path;
+    let result = std::thread::scope(|scope| {
+        let as_another = scope.spawn(move || {
+            // Of this thread alone.
+            rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(65_534)).unwrap();
+            Listener::unix(path, 0o600)
+        });
+        as_another.join().unwrap()
+    });
+    let error = result.unwrap_err();
+    assert!(matches!(error, ListenError::UnixLeft { uid: 0, .. }), "{error:?}");
+    assert!(!error.is_in_use());
+}
+
+#[test]
 fn live_socket_is_left_alone() {
     let directory = directory();
     let path = directory.path().join("4803");
