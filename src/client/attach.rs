@@ -10,7 +10,7 @@ use std::time::Instant;
 use crate::mem::stream::session_ends;
 use crate::mem::{QueueSizes, Region};
 use crate::sys::memfd::{Memfd, is_no_descriptor, receive_with_descriptor};
-use crate::sys::peer::peer_user;
+use crate::sys::peer::credentials;
 use crate::wire::session::attach::{ATTACH_ANSWER_BYTES, ATTACH_VERSION, NotAttach};
 use crate::wire::session::{AttachAnswer, AttachHello, AttachStatus};
 
@@ -70,7 +70,7 @@ pub(super) fn attach_path(path: &Path) -> PathBuf {
 /// kernel is asked who listens there: a look at the file would be one at what lies there now.
 pub(super) fn check_user(socket: impl AsFd, path: &Path) -> Result<(), AttachError> {
     let owner = fs::metadata(path).map_err(|error| unreachable(path, error))?.uid();
-    let user = peer_user(socket).map_err(AttachError::Io)?;
+    let user = credentials(socket).map_err(AttachError::Io)?.uid;
     // Root may have given the file away, and needs no trick.
     if user != owner && user != 0 {
         return Err(AttachError::Foreign { path: attach_path(path), user });

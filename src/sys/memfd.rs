@@ -1,12 +1,9 @@
 //! Memory to be shared with another process, and how it gets there: a sealed memfd as a message of
 //! a Unix socket.
 
-#![allow(unsafe_code)]
-
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::num::NonZero;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
@@ -105,52 +102,7 @@ impl AsFd for Memfd {
     }
 }
 
-/// Who is at the other end of a Unix socket, as the kernel knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Credentials {
-    /// The process that connected; `None`: it has no number in this process's namespace, as one of
-    /// another container.
-    pub pid: Option<NonZero<u32>>,
-    /// Its user.
-    pub uid: u32,
-}
-
-/// What the kernel tells of the other end, in its order: `struct ucred`.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct Told {
-    /// 0: none that this process could name. So `rustix`, whose number cannot be zero, is no help.
-    pid: u32,
-    uid: u32,
-    gid: u32,
-}
-
-const _: () = assert!(size_of::<Told>() == size_of::<libc::ucred>());
-
-impl From<Told> for Credentials {
-    fn from(told: Told) -> Self {
-        Self { pid: NonZero::new(told.pid), uid: told.uid }
-    }
-}
-
-/// Asks the kernel who is at the other end of a Unix socket.
-fn ask(socket: BorrowedFd<'_>) -> Option<Told> {
-    let mut told = Told::default();
-    let mut len = size_of::<Told>() as libc::socklen_t;
-    let (fd, into) = (socket.as_raw_fd(), (&raw mut told).cast());
-    // SAFETY: the kernel writes at most `len` bytes, all of which `told` has, and whatever they
-    // are, three numbers can be; the descriptor is open as long as it is borrowed.
-    let result =
-        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, into, &raw mut len) };
-    (result == 0 && len as usize == size_of::<Told>()).then_some(told)
-}
-
 impl Stream {
-    /// Who connected; `None` where the kernel does not say.
-    pub fn credentials(&self) -> Option<Credentials> {
-        ask(self.as_fd()).map(Credentials::from)
-    }
-
     /// Sends `bytes` and the right to use `memory` as one, without waiting.
     ///
     /// # Errors
@@ -252,25 +204,5 @@ mod tests {
         assert!(Memfd::adopt(unsealed, 4096).is_err());
         let short = Memfd::new(4096).unwrap();
         assert!(Memfd::adopt(short.file, 8192).is_err());
-    }
-
-    #[test]
-    fn who_has_no_number_here_still_has_a_user() {
-        let credentials = Credentials::from(Told { pid: 0, uid: 7, gid: 8 });
-        assert_eq!(credentials, Credentials { pid: None, uid: 7 });
-    }
-
-    #[test]
-    fn who_is_no_unix_socket_is_nobody() {
-        let (memory, _region) = Memfd::new_to_lend(4096).unwrap();
-        assert!(ask(memory.as_fd()).is_none());
-    }
-
-    #[test]
-    fn kernel_tells_who_is_at_the_other_end() {
-        let (near, _far) = Stream::pair().unwrap();
-        let credentials = near.credentials().unwrap();
-        assert_eq!(credentials.pid, NonZero::new(std::process::id()));
-        assert_eq!(credentials.uid, rustix::process::getuid().as_raw());
     }
 }
