@@ -3,6 +3,7 @@
 pub mod buffer;
 pub mod event;
 pub mod ids;
+pub mod inet6;
 pub mod limits;
 pub mod name;
 pub mod request;

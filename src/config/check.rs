@@ -1,11 +1,12 @@
 //! Values to a [`Config`]: every key, its range, and what goes with what.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::cluster::wildcard;
 use super::error::ConfigError;
 use super::file::{self, Document, Section};
 use super::host::{Host, Who};
@@ -102,10 +103,7 @@ fn listen(mut section: Section<'_, '_>, cluster: &Cluster, me: DaemonName) -> Li
 
 /// Whether another address of the list takes the connections of this one.
 fn is_covered(address: IpAddr, list: &[IpAddr]) -> bool {
-    let wildcard = match address {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
+    let wildcard = wildcard(address);
     address != wildcard && list.contains(&wildcard)
 }
 

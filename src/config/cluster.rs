@@ -247,3 +247,11 @@ impl Cluster {
 pub(super) fn is_of_one_link(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
+
+/// All addresses of a host, of the IP version of `address`.
+pub(super) fn wildcard(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}

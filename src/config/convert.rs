@@ -3,8 +3,7 @@
 
 use std::path::Path;
 
-use super::cluster::{Cluster, Segment};
-use super::spread::wildcard;
+use super::cluster::{Cluster, Segment, wildcard};
 use super::text::{daemon, list, multicast, quoted};
 use super::{Config, Problem};
 

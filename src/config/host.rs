@@ -7,9 +7,9 @@ use std::path::Path;
 
 use rustix::net::sockopt;
 
-use super::cluster::is_of_one_link;
-use crate::base::DaemonName;
+use super::cluster::{is_of_one_link, wildcard};
 use crate::base::limits::CONFIG_BYTES_MAX;
+use crate::base::{DaemonName, inet6};
 
 /// Which daemon of its cluster a configuration is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,8 @@ impl Host for ThisHost {
 
     fn interface(&self, address: IpAddr) -> Option<u32> {
         let IpAddr::V6(address) = address else { return None };
-        u32::from_str_radix(interface_of(address)?.split_whitespace().nth(1)?, 16).ok()
+        let list = std::fs::read_to_string(inet6::LIST).ok()?;
+        Some(inet6::interface_of(&list, address)?.number)
     }
 
     fn mtu(&self, address: IpAddr) -> Option<usize> {
@@ -100,11 +101,7 @@ impl Host for ThisHost {
 /// Whether the kernel sends to the address from itself, as it does for those of the host and for no
 /// others. Of loopback there are more than it sends from. Nothing is sent.
 fn is_own(address: IpAddr) -> bool {
-    let any: IpAddr = match address {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let from = UdpSocket::bind((any, 0)).and_then(|socket| {
+    let from = UdpSocket::bind((wildcard(address), 0)).and_then(|socket| {
         socket.connect((address, 9))?;
         socket.local_addr()
     });
@@ -145,16 +142,9 @@ fn mtu_ipv4(address: Ipv4Addr) -> io::Result<usize> {
     Ok(sockopt::ip_mtu(&socket)? as usize)
 }
 
-/// What the kernel says of the interface of an address: address, number, and its name last.
-fn interface_of(address: Ipv6Addr) -> Option<String> {
-    let list = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
-    let wanted = format!("{:032x}", address.to_bits());
-    list.lines().find(|line| line.starts_with(&wanted)).map(str::to_owned)
-}
-
 fn mtu_ipv6(address: Ipv6Addr) -> Option<usize> {
-    let line = interface_of(address)?;
-    let interface = line.split_whitespace().next_back()?;
+    let list = std::fs::read_to_string(inet6::LIST).ok()?;
+    let interface = inet6::interface_of(&list, address)?.name;
     let mtu = std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{interface}/mtu")).ok()?;
     mtu.trim().parse().ok()
 }

@@ -7,7 +7,7 @@ mod raw;
 mod table;
 
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::Clock;
-use crate::base::Instant;
+use crate::base::{Instant, inet6};
 
 pub use raw::Received;
 pub(super) use raw::{CONTROL_BYTES, NAME_BYTES, parse_address};
@@ -408,25 +408,11 @@ fn of_interface(group: SocketAddr, local: IpAddr) -> io::Result<SocketAddr> {
     }
 }
 
-/// The number of the interface that has address `local`, as the kernel lists them.
+/// The number of the interface that has address `local`.
 fn interface_of(local: Ipv6Addr) -> io::Result<u32> {
-    let list = std::fs::read_to_string("/proc/net/if_inet6")?;
-    let wanted = format!("{:032x}", local.to_bits());
-    let mut fields = list.lines().map(|line| line.split_whitespace());
-    let found = fields.find_map(|mut fields| {
-        let is_wanted = fields.next() == Some(wanted.as_str());
-        fields.next().filter(|_| is_wanted)
-    });
-    let index = found.and_then(|index| u32::from_str_radix(index, 16).ok());
-    index.ok_or_else(|| Errno::ADDRNOTAVAIL.into())
-}
-
-/// Whether datagrams to `address` reach several receivers.
-pub const fn is_multicast(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => Ipv4Addr::is_multicast(&address),
-        IpAddr::V6(address) => Ipv6Addr::is_multicast(&address),
-    }
+    let list = std::fs::read_to_string(inet6::LIST)?;
+    let found = inet6::interface_of(&list, local);
+    found.map(|found| found.number).ok_or_else(|| Errno::ADDRNOTAVAIL.into())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,10 +12,12 @@ use super::keyword::{
     ACCELERATED_RING, ACCELERATED_WINDOW, Keyword, PERSONAL_WINDOW, PRIORITIES, TIMERS, VERSIONS,
     WINDOW,
 };
-use super::parser::{Entry, Interface, Mistake, Segment as Block, Statement, Value, mistyped, sticking};
+use super::parser::{
+    Entry, Interface, Mistake, Segment as Block, Statement, Value, mistyped, sticking,
+};
 use crate::base::limits::{DAEMON_NAME_BYTES_MAX, DAEMONS_MAX, SEGMENTS_MAX};
 use crate::base::{DaemonId, DaemonName};
-use crate::config::cluster::{ClusterDaemon, Segment, is_of_one_link};
+use crate::config::cluster::{ClusterDaemon, Segment, is_of_one_link, wildcard};
 use crate::config::host::{Host, Who};
 use crate::config::members::{self, FAILURE_TIMEOUTS_MS};
 use crate::config::{AccessList, CONTROL_MODE, Config, Listen, LogLevel, Methods, UnixSocket};
@@ -487,14 +489,6 @@ impl<'h> Effects<'h> {
             shared_memory: socket(format!("{port}.shm"), 0o666),
             control: socket(format!("{port}.control"), CONTROL_MODE),
         }
-    }
-}
-
-/// All addresses of a host, of the IP version of `address`.
-pub(in crate::config) fn wildcard(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
 }
 

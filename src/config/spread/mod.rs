@@ -14,7 +14,6 @@ use super::Config;
 use super::error::{ConfigError, Problem, Problems};
 use super::host::{Host, Who};
 use super::members;
-pub(super) use effect::wildcard;
 
 use effect::Effects;
 use parser::Mistake;
