@@ -242,6 +242,10 @@ fn says_what_is_in_force_and_where_it_listens() {
     ] {
         assert!(daemon.start.iter().any(|line| line.contains(part)), "{part}");
     }
+    for name in ["0", "0.shm", "0.control"] {
+        let path = format!("listening path={}", daemon.directory.path().join(name).display());
+        assert!(daemon.start.iter().any(|line| line.ends_with(&path)), "{path}");
+    }
     daemon.signal(Signal::TERM);
     let stop = daemon.wait_for("stopped").pop().unwrap();
     assert!(stop.contains("connections_accepted 0"), "{stop}");

@@ -144,6 +144,9 @@ fn serve(arguments: &Arguments, config: Config) -> Result<(), Failure> {
     for address in running.tcp_addresses() {
         tracing::info!(%address, "listening");
     }
+    for path in running.unix_paths() {
+        tracing::info!(path = %path.display(), "listening");
+    }
     tracing::info!("ready");
     let mut daemon = Daemon { arguments, config, running };
     daemon.serve_until_stopped(&mut signals)?;

@@ -5,6 +5,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use crate::base::limits::{CONTROL_LINE_BYTES_MAX, CONTROL_PATIENCE};
 use crate::config::UnixSocket;
@@ -41,6 +42,11 @@ impl Control {
     /// As [`Listener::unix`].
     pub(super) fn open(socket: &UnixSocket) -> Result<Self, ListenError> {
         Listener::unix(&socket.path, socket.mode).map(Self)
+    }
+
+    /// Where it listens.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.0.path()
     }
 
     /// Takes the command of a connection that waits.

@@ -30,6 +30,7 @@ mod unheard;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -85,6 +86,7 @@ pub struct Running {
     bells: Vec<Bell>,
     counters: Vec<Arc<Counters>>,
     addresses: Vec<SocketAddr>,
+    paths: Vec<PathBuf>,
     control: Option<Control>,
     ring: Option<JoinHandle<Result<(), RunError>>>,
     sessions: Vec<JoinHandle<Result<(), RunError>>>,
@@ -140,6 +142,11 @@ impl Running {
     /// configuration says 0.
     pub fn tcp_addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The Unix sockets on which clients and an operator's commands are accepted.
+    pub fn unix_paths(&self) -> &[PathBuf] {
+        &self.paths
     }
 }
 

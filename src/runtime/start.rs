@@ -1,6 +1,7 @@
 //! From a configuration to running threads.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{Builder, JoinHandle, park_timeout};
@@ -59,6 +60,8 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let listeners = listen(&config)?;
     let addresses = listeners.iter().filter_map(|(listener, _)| listener.address()).collect();
     let control = config.listen.control.as_ref().and_then(open_control);
+    let paths = listeners.iter().filter_map(|(listener, _)| listener.path());
+    let paths = paths.chain(control.as_ref().and_then(Control::path)).map(Path::to_owned).collect();
     let access = config.auth.access.clone();
     let acceptor = Acceptor::new(listeners, access, sessions_max(&config));
     let sockets = open_sockets(&config)?;
@@ -68,7 +71,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     } else {
         starter.start_cores(acceptor)?;
     }
-    Ok(starter.finish(addresses, control))
+    Ok(starter.finish(addresses, paths, control))
 }
 
 /// Opens all sockets. Waits a little where one is in use: the kernel takes an io_uring apart some
@@ -195,12 +198,18 @@ impl Starter {
         }
     }
 
-    fn finish(self, addresses: Vec<SocketAddr>, control: Option<Control>) -> Running {
+    fn finish(
+        self,
+        addresses: Vec<SocketAddr>,
+        paths: Vec<PathBuf>,
+        control: Option<Control>,
+    ) -> Running {
         Running {
             shared: self.shared,
             bells: self.bells,
             counters: self.counters,
             addresses,
+            paths,
             control,
             ring: self.ring,
             sessions: self.sessions,
