@@ -349,6 +349,15 @@ fn check_prints_a_configuration_that_can_be_used() {
 }
 
 #[test]
+fn arguments_of_spreads_scripts_are_understood() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/spread_conf/simple.conf");
+    let short = run(&["-c", file, "-n", "beta", "--check"]);
+    assert_eq!(short.status.code(), Some(0), "{}", text(&short.stderr));
+    let long = run(&["--config", file, "--name", "beta", "--check"]);
+    assert_eq!(text(&short.stdout), text(&long.stdout));
+}
+
+#[test]
 fn wrong_configuration_is_exit_code_2_with_its_place() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("madrigal.toml");

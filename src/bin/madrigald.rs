@@ -46,11 +46,11 @@ Exit codes: 0 stopped as told, 1 could not start or go on, 2 bad arguments or co
 struct Arguments {
     /// The configuration: a madrigal.toml, or a spread.conf, which is known by its name (*.conf) or
     /// by what is in it
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 
     /// Which daemon of the cluster this one is, whatever the configuration says
-    #[arg(long, value_name = "NAME", value_parser = name)]
+    #[arg(short, long, value_name = "NAME", value_parser = name)]
     name: Option<DaemonName>,
 
     /// How to talk to the kernel, whatever the configuration says: auto, io_uring or mio
