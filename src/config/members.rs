@@ -77,8 +77,8 @@ pub(super) fn cluster(
     let asks = matches!(size, DatagramBytes::Interface) && !cluster.daemons.is_empty();
     if asks && mtu.is_none() {
         let what = format!(
-            "is \"auto\", but the daemon's interface is not known here: {bytes} is assumed, which is \
-             what Ethernet holds; if it is another the hash is"
+            "is \"auto\", but the daemon's interface is not known here: {bytes} is assumed, as for \
+             Ethernet; if it is another size the hash is another, too"
         );
         section.note("datagram_bytes", &what);
     }

@@ -323,11 +323,11 @@ mod tests {
             unheard.hear(now, place(2), false, Sort::Another);
         };
         let daemon = DaemonId::new(1);
-        let event = Event::DaemonForeign { daemon, address: place(1), from };
-        assert_eq!(pass(&mut unheard, 0..60, foreign).1, [event.clone()]);
+        let once = [Event::DaemonForeign { daemon, address: place(1), from }];
+        assert_eq!(pass(&mut unheard, 0..60, foreign).1, once);
         // It comes back, and as another version after that.
         unheard.follow(second(60), set(&[0, 1, 2]));
         unheard.follow(second(61), set(&[0, 2]));
-        assert_eq!(pass(&mut unheard, 61..120, foreign).1, [event]);
+        assert_eq!(pass(&mut unheard, 61..120, foreign).1, once);
     }
 }

@@ -103,9 +103,9 @@ impl Listener {
 
     /// Listens on a Unix socket at `path`, whose file gets the permission bits `mode`.
     ///
-    /// A socket file that nobody listens on any more is replaced, if this user may. Nobody can connect before the
-    /// mode is in force. The file is removed when the listener is dropped, unless another one has
-    /// taken its place.
+    /// A socket file that nobody listens on any more is replaced, if this user may. Nobody can
+    /// connect before the mode is in force. The file is removed when the listener is dropped,
+    /// unless another one has taken its place.
     ///
     /// # Errors
     ///
