@@ -180,7 +180,7 @@ impl SharedOutgoing {
     }
 
     /// Rings until the socket takes no more: it is writable again when the daemon has listened, and
-    /// then it has looked at the queue too, or is about to.
+    /// then it has looked at the queue too, or is about to, unless it holds the session.
     #[cold]
     fn lean(&self) -> io::Result<()> {
         for _ in 0..LEAN_MAX {

@@ -230,9 +230,9 @@ impl StreamWriter {
 
     /// Whether the reader has given back everything up to `position`.
     pub fn has_given_back(&self, position: u64) -> bool {
-        // Acquire: pairs with the Release store in `StreamReader::release`; what was given back has
-        // been read. It is not noted as seen: `has_new_room` tells of it. One that lies about it
-        // has given back nothing; what it lied is found out by a write.
+        // Acquire: pairs with the Release store in `StreamReader::give_back`; what was given back
+        // has been read. It is not noted as seen: `has_new_room` tells of it. One that lies about
+        // it has given back nothing; what it lied is found out by a write.
         let head = || self.end.word(self.end.at.head).load(Ordering::Acquire);
         self.head >= position || (position..=self.published).contains(&head())
     }
@@ -300,7 +300,7 @@ impl StreamWriter {
     }
 
     fn refresh(&mut self) -> Result<(), Corrupt> {
-        // Acquire: pairs with the Release store in `StreamReader::release`; the reader has read
+        // Acquire: pairs with the Release store in `StreamReader::give_back`; the reader has read
         // what it gave back.
         let head = self.end.word(self.end.at.head).load(Ordering::Acquire);
         if head < self.head || head > self.published {
@@ -514,16 +514,23 @@ impl StreamReader {
     /// Gives the room of all records that were taken back. Whether the writer must be woken.
     #[must_use]
     pub fn release(&mut self) -> bool {
+        let before = self.released;
+        self.give_back();
+        self.released != before && self.end.needs_wake(self.end.at.writer_asleep)
+    }
+
+    /// The same for a writer that is not to be woken: a session, which waits for room by its
+    /// socket and never calls [`StreamWriter::prepare_sleep`].
+    pub fn give_back(&mut self) {
         let head = if self.taken < self.len { self.record - 1 } else { self.next };
         if head == self.released {
-            return false;
+            return;
         }
         // Release: pairs with the Acquire load in `StreamWriter::refresh`; what lay there has been
         // read.
         self.end.word(self.end.at.head).store(head, Ordering::Release);
         self.released = head;
         self.owes = self.taken < self.len && self.shelved.is_some();
-        self.end.needs_wake(self.end.at.writer_asleep)
     }
 
     /// Whether so much is taken and not given back that it is time to: a quarter of the queue, or

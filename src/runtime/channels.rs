@@ -527,8 +527,8 @@ impl Channel {
     fn read(&mut self, scratch: &mut [u8]) -> Result<usize, Corrupt> {
         let State::Open(ends) = &mut self.state else { return Ok(0) };
         let len = ends.0.read(scratch)?;
-        // A session that waits for room waits for its socket, so nobody is to be woken.
-        let _ = ends.0.release();
+        // A session that waits for room waits for its socket.
+        ends.0.give_back();
         Ok(len)
     }
 

@@ -73,7 +73,7 @@ fn full_queue_takes_nothing_until_some_is_given_back() {
     assert!(!writer.has_new_room());
     assert_eq!(read_all(&mut reader).len(), written * 24);
     assert_eq!(writer.write(&[1; 24]), Ok(false), "read, but not given back");
-    let _ = reader.release();
+    reader.give_back();
     assert!(writer.has_new_room());
     assert_eq!(writer.write(&[1; 24]), Ok(true));
 }
