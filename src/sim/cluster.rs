@@ -228,11 +228,13 @@ impl<C: Core> Cluster<C> {
                 self.hosts[host].paused_until = self.hosts[host].paused_until.max(until);
                 self.push(until, Happening::Resume { host });
             }
-            Action::CrashIn(..) | Action::CrashAmid(..) | Action::PartitionIn(..) => {
-                self.traps.push(action);
-            }
+            Action::CrashIn(..)
+            | Action::CrashAmid(..)
+            | Action::PartitionIn(..)
+            | Action::MuteIn(..) => self.traps.push(action),
             Action::Partition(parts) => self.network.partition(&parts),
             Action::Link(from, to, up) => self.network.set_link(from, to, up),
+            Action::Hush(host, on) => self.network.set_hushed(host, on),
             Action::Reject(from, to, on) => self.network.set_rejected(from, to, on),
             Action::Refuse(host, about) => self.tell_refusal(host, about),
             Action::Heal => self.network.heal(),

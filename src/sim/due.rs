@@ -31,10 +31,15 @@ pub enum Action {
     CrashAmid(Option<usize>, usize),
     /// Cuts the network into parts as soon as some daemon is in the state of this name.
     PartitionIn(Vec<usize>, &'static str),
+    /// Lets nothing arrive any more that a daemon sends, as soon as it is in the state of this
+    /// name; any daemon where there is none.
+    MuteIn(Option<usize>, &'static str),
     /// Cuts the network into parts: which one each daemon is in.
     Partition(Vec<usize>),
     /// Cuts or restores one direction of a link.
     Link(usize, usize, bool),
+    /// Lets nothing arrive that a machine sends to all, while its tokens do; or all again.
+    Hush(usize, bool),
     /// Has tokens of one machine refused by another one, which takes all else; or no more.
     Reject(usize, usize, bool),
     /// Tells the daemon of a machine that nothing listens at another one's, true or not.

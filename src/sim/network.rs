@@ -131,6 +131,8 @@ pub struct Network {
     links: Vec<Vec<bool>>,
     /// From where to where tokens are refused.
     rejected: Vec<(usize, usize)>,
+    /// Whose multicasts reach nobody.
+    hushed: Vec<usize>,
     /// By kind, with how many there were: rare ones are not to drown in data.
     recorded: Vec<Recorded>,
     rng: Rng,
@@ -141,13 +143,14 @@ impl Network {
     pub fn new(daemons: usize, weather: Weather, rng: Rng) -> Self {
         let links = vec![vec![true; daemons]; daemons];
         let recorded = vec![Recorded::default(); KINDS];
-        Self { weather, links, rejected: Vec::new(), recorded, rng }
+        Self { weather, links, rejected: Vec::new(), hushed: Vec::new(), recorded, rng }
     }
 
     /// Lets everybody hear everybody.
     pub fn heal(&mut self) {
         self.links.iter_mut().flatten().for_each(|link| *link = true);
         self.rejected.clear();
+        self.hushed.clear();
     }
 
     /// Cuts the network into parts: `part[i]` is the one of daemon `i`.
@@ -169,6 +172,14 @@ impl Network {
         self.rejected.retain(|link| *link != (from, to));
         if is_rejected {
             self.rejected.push((from, to));
+        }
+    }
+
+    /// Loses what `host` sends to all, or no more.
+    pub fn set_hushed(&mut self, host: usize, is_hushed: bool) {
+        self.hushed.retain(|hushed| *hushed != host);
+        if is_hushed {
+            self.hushed.push(host);
         }
     }
 
@@ -194,6 +205,7 @@ impl Network {
             return Vec::new();
         }
         let lost = self.rng.chance(weather.drop)
+            || (route.multicast && self.hushed.contains(&route.from))
             || (route.multicast && self.rng.chance(weather.drop_multicast))
             || (route.channel == Channel::Token && self.rng.chance(weather.drop_token));
         if lost {
@@ -301,6 +313,12 @@ mod tests {
         let multicasts = Weather { drop_multicast: 1_000, ..Weather::FAIR };
         assert!(carried(&mut network(multicasts.clone()), Channel::Data, true).is_empty());
         assert_eq!(carried(&mut network(multicasts), Channel::Data, false).len(), 1_000);
+        let mut hushed = network(Weather::FAIR);
+        hushed.set_hushed(0, true);
+        assert!(carried(&mut hushed, Channel::Data, true).is_empty());
+        assert_eq!(carried(&mut hushed, Channel::Token, false).len(), 1_000);
+        hushed.set_hushed(0, false);
+        assert_eq!(carried(&mut hushed, Channel::Data, true).len(), 1_000);
         let twice = Weather { duplicate: 1_000, ..Weather::FAIR };
         assert_eq!(carried(&mut network(twice), Channel::Data, false).len(), 2_000);
         let wrong = Weather { corrupt: 1_000, truncate: 500, ..Weather::FAIR };

@@ -74,6 +74,7 @@ pub fn run<C: Core>(seed: u64, options: &Options) -> Run {
     if C::IS_OURS {
         // By a lot of its own: those that the model is known to fail with stay what they are.
         plan.doubts(&mut Rng::new(seed ^ 0x646f_7562_7473));
+        plan.promises(&mut Rng::new(seed ^ 0x7072_6f6d_6973_6573));
     }
     let mut cluster: Cluster<C> = Cluster::new(plan.daemons, rng.bits(), plan.tuning.clone());
     if options.timeline {
@@ -331,6 +332,28 @@ impl Plan {
             self.rejected.push((rng.index(self.daemons), rng.index(self.daemons)));
         }
         self.real_time |= rng.chance(500);
+    }
+
+    /// Adds, to some runs, daemons that are gone with what the others miss. One of these hears that
+    /// all have recovered, and is not heard any more: what it delivers behind the gap, they owe.
+    fn promises(&mut self, rng: &mut Rng) {
+        let count = if rng.chance(500) { rng.within(1..5) } else { 0 };
+        let timeout = self.tuning.failure_timeout.as_nanos() as u64;
+        let end = self.end.since(Instant::ZERO).as_nanos() as u64;
+        for _ in 0..count {
+            let host = rng.index(self.daemons);
+            let at = Instant::from_nanos(rng.below(end));
+            let gone = at + Duration::from_nanos(rng.below(timeout));
+            let back = gone + Duration::from_nanos(rng.within(timeout..8 * timeout));
+            self.actions.extend([
+                (at, Action::Hush(host, true)),
+                (gone, Action::Crash(host)),
+                (gone, Action::Hush(host, false)),
+                (gone, Action::MuteIn(None, "recovery")),
+                (back, Action::Heal),
+                (back, Action::Start(host)),
+            ]);
+        }
     }
 
     /// A daemon starts again with a clock that was set back.

@@ -19,7 +19,7 @@ impl<C: Core> Cluster<C> {
         self.cover.attempts_abandoned += u64::from(before == "recovery" && state == "gather");
         self.timeline.note(self.step, self.now, Some(host), || Note::State(state));
         let sprung = self.traps.iter().position(|trap| match trap {
-            Action::CrashIn(whom, wanted) => {
+            Action::CrashIn(whom, wanted) | Action::MuteIn(whom, wanted) => {
                 *wanted == state && whom.is_none_or(|whom| whom == host)
             }
             Action::PartitionIn(_, wanted) => *wanted == state,
@@ -27,6 +27,11 @@ impl<C: Core> Cluster<C> {
         });
         match sprung.map(|index| self.traps.remove(index)) {
             Some(Action::PartitionIn(parts, _)) => self.act(Action::Partition(parts)),
+            Some(Action::MuteIn(..)) => {
+                for to in 0..self.hosts() {
+                    self.act(Action::Link(host, to, false));
+                }
+            }
             // Not at once: somewhere in what the state begins with.
             Some(_) if self.rng.chance(300) => self.act(Action::Crash(host)),
             Some(_) => {
