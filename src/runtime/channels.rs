@@ -30,6 +30,10 @@ const WATCHED_ALWAYS: usize = 64;
 /// Of more than those, the ones that were idle for so long are told to ring.
 const WATCHED_IDLE: Duration = Duration::from_millis(1);
 
+/// The socket of a session that rings while it is paused is not read for so long: with a full queue
+/// it rings as often as its bells are taken.
+const REST: Duration = Duration::from_millis(10);
+
 /// All channels of a core.
 pub(super) struct Channels {
     /// What a session gets that wishes for nothing, and at most.
@@ -42,6 +46,10 @@ pub(super) struct Channels {
     next: usize,
     /// Channels whose hello is complete, in turn.
     greeted: VecDeque<SessionId>,
+    /// Paused channels that rang since the last turn.
+    rang: Vec<SessionId>,
+    /// Those whose sockets are not read, until when.
+    resting: VecDeque<(Instant, SessionId)>,
     shelves: Shelves,
     /// Of memory for all that.
     budget: Budget,
@@ -56,6 +64,8 @@ struct Channel {
     state: State,
     /// Nothing is to be read.
     paused: bool,
+    /// Nor is its socket.
+    resting: bool,
     /// The client has closed its socket, so it looks at nothing any more.
     has_hung_up: bool,
     /// Since then there is something left to read; behind it the session is to be told.
@@ -118,6 +128,8 @@ impl Channels {
             watched: Vec::new(),
             next: 0,
             greeted: VecDeque::new(),
+            rang: Vec::new(),
+            resting: VecDeque::new(),
             scratch: vec![0; CHANNEL_READ_BYTES].into_boxed_slice(),
         }
     }
@@ -134,6 +146,7 @@ impl Channels {
             stream,
             state,
             paused: false,
+            resting: false,
             has_hung_up: false,
             ending: false,
             blocked: false,
@@ -185,9 +198,40 @@ impl Channels {
                     self.greeted.push_back(id);
                 }
             }
-            State::Open(_) => self.watch(id.slot()),
+            State::Open(_) => {
+                if channel.paused {
+                    self.rang.push(id);
+                }
+                self.watch(id.slot());
+            }
         }
         true
+    }
+
+    /// Lets the sockets rest of paused sessions that rang, and reads those again that did.
+    pub(super) fn take_rests(&mut self, driver: &mut Driver) {
+        let until = self.now + REST;
+        for id in self.rang.drain(..) {
+            let Some(channel) = find(&mut self.channels, id) else { continue };
+            if channel.paused && !channel.resting {
+                channel.resting = true;
+                driver.pause(channel.stream);
+                self.resting.push_back((until, id));
+            }
+        }
+        while let Some(&(until, id)) = self.resting.front()
+            && until <= self.now
+        {
+            self.resting.pop_front();
+            if let Some(channel) = find(&mut self.channels, id) {
+                channel.end_rest(driver);
+            }
+        }
+    }
+
+    /// When [`Channels::take_rests`] has something to do.
+    pub(super) fn next_timer(&self) -> Option<Instant> {
+        self.resting.front().map(|&(until, _)| until)
     }
 
     /// Attaches the next ones whose hello has come, as many as a turn has time for. How many those
@@ -251,9 +295,10 @@ impl Channels {
     }
 
     /// It is to be read again. `false`: it has no channel.
-    pub(super) fn resume(&mut self, id: SessionId) -> bool {
+    pub(super) fn resume(&mut self, id: SessionId, driver: &mut Driver) -> bool {
         let Some(channel) = self.get(id) else { return false };
         channel.paused = false;
+        channel.end_rest(driver);
         // It may have published while nobody looked.
         self.watch(id.slot());
         true
@@ -430,6 +475,12 @@ impl Channel {
         match &self.state {
             State::Greeting(..) => None,
             State::Open(ends) => Some(ends),
+        }
+    }
+
+    fn end_rest(&mut self, driver: &mut Driver) {
+        if std::mem::take(&mut self.resting) {
+            driver.resume(self.stream);
         }
     }
 

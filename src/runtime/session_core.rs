@@ -209,7 +209,7 @@ impl SessionCore {
 
     /// When [`SessionCore::fire_timers`] has something to do.
     pub(super) fn next_timer(&self) -> Option<Instant> {
-        let timers = [self.sessions.poll_timeout(), self.relief_due];
+        let timers = [self.sessions.poll_timeout(), self.relief_due, self.channels.next_timer()];
         timers.into_iter().flatten().min()
     }
 
@@ -221,6 +221,7 @@ impl SessionCore {
         for id in failed {
             self.sessions.handle_ended(id, &mut self.pool);
         }
+        self.channels.take_rests(driver);
         self.channels.begin_pass();
         // Once each: one that reads as fast as this core writes must not keep it from the others.
         for _ in 0..self.sessions.writable() {
@@ -264,14 +265,14 @@ impl SessionCore {
         let stream_of = |id: SessionId| self.stream_of[id.slot()];
         match action {
             Action::Pause(id) => {
-                // By shared memory the socket goes on to be read: it tells that there is room for
-                // what the session gets, and that the session has ended.
+                // By shared memory the socket goes on to be read, if not all the time: it tells that
+                // there is room for what the session gets, and that the session has ended.
                 if !self.channels.pause(id) {
                     stream_of(id).into_iter().for_each(|key| driver.pause(key));
                 }
             }
             Action::Resume(id) => {
-                if !self.channels.resume(id) {
+                if !self.channels.resume(id, driver) {
                     stream_of(id).into_iter().for_each(|key| driver.resume(key));
                 }
             }

@@ -1,6 +1,8 @@
 //! Much at a time: batches, event loops, two threads, receivers that are slow.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use madrigal::client::{Event, MulticastError, Options, ReceiveError, Service, Session};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -250,6 +252,42 @@ fn who_is_held_and_goes_is_let_go_of() {
     );
 }
 
+/// Who is held waits, and neither it nor the daemon works the while.
+#[test]
+fn who_is_held_costs_nothing() {
+    everywhere(
+        |setup| {
+            let bounds = "messages_max = 100\nbytes_max = 500000\nslow_receiver = \"hold\"";
+            setup.section("memory", TIGHT).section("sessions", bounds)
+        },
+        |place| {
+            let slow = place.member("slow", "g");
+            let mut alice = place.connect("alice");
+            let is_enough = Arc::new(AtomicBool::new(false));
+            let enough = Arc::clone(&is_enough);
+            let sender = std::thread::spawn(move || {
+                while !enough.load(Ordering::Relaxed) {
+                    alice.multicast(Service::Agreed, &["g"], 0, &pattern(1, 25_000)).unwrap();
+                }
+            });
+            let deadline = Instant::now() + PATIENCE;
+            while !is_held(&place.daemon) {
+                assert!(Instant::now() < deadline, "{place}: nobody is held back");
+            }
+            let turns = || place.daemon.counter("turns_busy");
+            let (before, begin) = (turns(), Instant::now());
+            while begin.elapsed() < Duration::from_millis(300) {
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
+            let turns = turns() - before;
+            assert!(turns < 300, "{place}: {turns} turns of the daemon with nothing to do");
+            is_enough.store(true, Ordering::Relaxed);
+            drop(slow);
+            sender.join().unwrap();
+        },
+    );
+}
+
 #[test]
 fn what_is_buffered_is_told() {
     everywhere(
@@ -261,13 +299,13 @@ fn what_is_buffered_is_told() {
             }
             // Behind all of them: who has this has the others at hand.
             let mut bob = place.member("bob", "g");
-            drop(next(&mut alice));
+            assert!(next_data(&mut alice) == pattern(0, 10), "{place}");
             for number in 1..10 {
                 let is_near = alice.has_buffered();
                 assert!(is_near || place.carrier != Carrier::SharedMemory, "{place}: {number}");
                 assert!(next_data(&mut alice) == pattern(number, 10), "{place}");
             }
-            drop(next(&mut alice));
+            assert!(matches!(next(&mut alice), Event::View(_)), "{place}");
             assert!(!alice.has_buffered(), "{place}");
             bob.leave("g").unwrap();
         },
