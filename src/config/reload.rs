@@ -76,8 +76,12 @@ impl Plan {
         }
     }
 
-    /// Everything that has a key of its own: the tuning changes, all else needs a restart.
+    /// Everything that has a key of its own, and the access file: the tuning changes, all else needs
+    /// a restart.
     fn keys(&mut self, old: &Config, new: &Config) {
+        if old.auth.access_ip == new.auth.access_ip && old.auth.access != new.auth.access {
+            self.restart.push("the access file has other rules".to_owned());
+        }
         // Their daemons and segments are looked at one by one; sockets have their room already.
         let others = ["daemons", "segments", "multicast", "port", "hops", "receive_bytes"]
             .map(|key| format!("cluster.{key}"));
@@ -143,7 +147,7 @@ impl Plan {
 mod tests {
     use std::path::Path;
 
-    use super::super::Who;
+    use super::super::{AccessList, Who};
     use super::super::testing::parse_as;
     use super::*;
     use crate::base::DaemonName;
@@ -218,6 +222,16 @@ mod tests {
         }
         let alone = Config { daemon: config(THREE).daemon, ..Config::default() };
         assert_eq!(plan(&alone, &config(THREE)).restart[0], "this daemon comes into a cluster");
+    }
+
+    #[test]
+    fn rules_of_the_access_file_need_a_restart() {
+        let text = "[auth]\nallowed = [\"IP\"]\naccess_ip = \"clients\"";
+        let old = parse_as(text, Path::new("etc/test.toml"), Who::Anyone).unwrap();
+        let mut new = old.clone();
+        new.auth.access = AccessList::parse("unix\n").unwrap();
+        assert_eq!(plan(&old, &new).restart, ["the access file has other rules"]);
+        assert!(plan(&old, &old).is_empty());
     }
 
     #[test]
