@@ -76,8 +76,8 @@ impl Plan {
         }
     }
 
-    /// Everything that has a key of its own, and the access file: the tuning changes, all else needs
-    /// a restart.
+    /// Everything that has a key of its own, and the access file: the tuning changes, all else
+    /// needs a restart.
     fn keys(&mut self, old: &Config, new: &Config) {
         if old.auth.access_ip == new.auth.access_ip && old.auth.access != new.auth.access {
             self.restart.push("the access file has other rules".to_owned());
@@ -147,8 +147,8 @@ impl Plan {
 mod tests {
     use std::path::Path;
 
-    use super::super::{AccessList, Who};
     use super::super::testing::parse_as;
+    use super::super::{AccessList, Who};
     use super::*;
     use crate::base::DaemonName;
 

@@ -265,8 +265,8 @@ impl SessionCore {
         let stream_of = |id: SessionId| self.stream_of[id.slot()];
         match action {
             Action::Pause(id) => {
-                // By shared memory the socket goes on to be read, if not all the time: it tells that
-                // there is room for what the session gets, and that the session has ended.
+                // By shared memory the socket goes on to be read, if not all the time: it tells
+                // that there is room for what the session gets, and that the session has ended.
                 if !self.channels.pause(id) {
                     stream_of(id).into_iter().for_each(|key| driver.pause(key));
                 }
