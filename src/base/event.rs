@@ -332,8 +332,6 @@ pub enum EndReason {
         /// Bytes waiting.
         bytes: usize,
     },
-    /// The daemon stops.
-    Stopping,
 }
 
 /// How a frame header broke the protocol; the checks are made in this order.

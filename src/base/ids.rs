@@ -61,7 +61,8 @@ pub struct RingId {
 pub struct GroupId {
     /// [`DaemonId`] of the leader of the daemon configuration, read as signed.
     pub daemon: i32,
-    /// Unix seconds at which that configuration was formed.
+    /// Tells apart the configurations of that leader. Spread has Unix seconds here, and clients
+    /// look at it for equality alone.
     pub time: i32,
     /// Counts the group's changes within that configuration, from 1.
     pub index: i32,

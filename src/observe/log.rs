@@ -231,7 +231,6 @@ fn write_session(event: &Event) {
                 tracing::info!(%session, reason = "disconnected", "session ended");
             }
             EndReason::Closed => tracing::info!(%session, reason = "closed", "session ended"),
-            EndReason::Stopping => tracing::info!(%session, reason = "stopping", "session ended"),
             EndReason::Violation(violation) => {
                 tracing::warn!(%session, reason = "violation", %violation, "session ended");
             }
@@ -354,7 +353,6 @@ mod tests {
             Event::SessionStarted { session: alice() },
             ended(EndReason::Disconnected),
             ended(EndReason::Closed),
-            ended(EndReason::Stopping),
             ended(EndReason::Violation(Violation::Destinations { found: 101 })),
             ended(EndReason::Slow { messages: 3, bytes: 99 }),
         ];
@@ -393,7 +391,6 @@ mod tests {
                 "<6>session started session=#alice#localhost",
                 "<6>session ended session=#alice#localhost reason=\"disconnected\"",
                 "<6>session ended session=#alice#localhost reason=\"closed\"",
-                "<6>session ended session=#alice#localhost reason=\"stopping\"",
                 "<4>session ended session=#alice#localhost reason=\"violation\" \
                  violation=101 destinations: 0 to 100 are allowed",
                 "<4>session ended session=#alice#localhost reason=\"slow\" messages=3 bytes=99",

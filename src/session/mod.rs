@@ -431,9 +431,7 @@ impl<S: Store> Sessions<S> {
             State::Open { name } => {
                 let name = *name;
                 self.tally.count(match reason {
-                    EndReason::Disconnected | EndReason::Closed | EndReason::Stopping => {
-                        Counter::SessionsEnded
-                    }
+                    EndReason::Disconnected | EndReason::Closed => Counter::SessionsEnded,
                     EndReason::Violation(_) => Counter::SessionsViolated,
                     EndReason::Slow { .. } => Counter::SessionsSlow,
                 });

@@ -95,7 +95,6 @@ impl Conn {
             EndReason::Closed => assert!(self.broken || memory_failed),
             // Judged where the delivery is made.
             EndReason::Slow { .. } => {}
-            EndReason::Stopping => panic!("nobody stops the daemon"),
         }
         self.ended = Some(reason);
     }

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use madrigal::base::{DaemonName, NameError};
 use madrigal::config::{Config, Who};
 
-use crate::failure::{Failure, Result, failed, usage};
-use crate::output::Output;
+use crate::failure::{Failure, Result, failed};
+use crate::output::{Output, tell};
 use checks::Verdict;
 use facts::Facts;
 use report::Report;
@@ -93,8 +93,11 @@ fn daemon_name(text: &str) -> std::result::Result<DaemonName, NameError> {
 pub(crate) fn run(args: &Args) -> Result {
     let (purpose, config) = match &args.config {
         Some(path) => {
-            let config = Config::load(path, args.name.map_or(Who::Anyone, Who::Named))
-                .map_err(|error| usage(error.to_string()))?;
+            let config =
+                Config::load(path, args.name.map_or(Who::Anyone, Who::Named)).map_err(|error| {
+                    tell(format!("madrigal: {error}"));
+                    Failure::Told(2)
+                })?;
             (path.display().to_string(), config)
         }
         None => (args.preset.file().0.to_owned(), args.preset.config()),
