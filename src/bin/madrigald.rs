@@ -150,7 +150,7 @@ fn serve(arguments: &Arguments, config: Config) -> Result<(), Failure> {
     tracing::info!("ready");
     let mut daemon = Daemon { arguments, config, running };
     daemon.serve_until_stopped(&mut signals)?;
-    let Daemon { running, .. } = daemon;
+    let Daemon { mut running, .. } = daemon;
     tracing::info!("stopping");
     running.stop();
     let counters = one_line(&running.join()?);

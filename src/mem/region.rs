@@ -75,6 +75,8 @@ impl Region {
         if start >= end {
             return 0;
         }
+        // Of memory that is locked nothing is taken back; where it is not locked this does nothing.
+        let _ = mapping.unlock();
         // SAFETY: the words are cells that anybody may change at any time, so they may become
         // zeros, and this process has lent none of them: its daemon lends nothing.
         let removed =

@@ -150,7 +150,7 @@ impl Bare {
                 |arrival, pool| match arrival {
                     Arrival::Packet(packet) => order.handle_packet(now, &packet, pool),
                     // What the bench delivers is let go of at once, so it has room.
-                    Arrival::Scarce(_) => {}
+                    Arrival::Scarce(_) | Arrival::Held => {}
                     Arrival::Dropped(packets) => order.handle_dropped(packets),
                     Arrival::Refusal(daemon) => order.handle_unreachable(now, daemon, pool),
                 },

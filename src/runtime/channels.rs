@@ -102,7 +102,7 @@ impl Channels {
             stream,
             state,
             paused: false,
-            resting: false,
+            rests_until: None,
             has_hung_up: false,
             ending: false,
             blocked: false,
@@ -169,8 +169,8 @@ impl Channels {
         let until = self.now + REST;
         for id in self.rang.drain(..) {
             let Some(channel) = find(&mut self.channels, id) else { continue };
-            if channel.paused && !channel.resting {
-                channel.resting = true;
+            if channel.paused && channel.rests_until.is_none() {
+                channel.rests_until = Some(until);
                 driver.pause(channel.stream);
                 self.resting.push_back((until, id));
             }
@@ -179,7 +179,10 @@ impl Channels {
             && until <= self.now
         {
             self.resting.pop_front();
-            if let Some(channel) = find(&mut self.channels, id) {
+            // Else that rest is over, and perhaps another one has begun.
+            if let Some(channel) = find(&mut self.channels, id)
+                && channel.rests_until == Some(until)
+            {
                 channel.end_rest(driver);
             }
         }

@@ -94,8 +94,10 @@ pub struct Running {
 
 impl Running {
     /// Tells the daemon to stop: it accepts nobody, writes out what was delivered, closes, and
-    /// removes its socket file. Returns at once; [`Running::join`] waits for it.
-    pub fn stop(&self) {
+    /// removes its socket files. Returns at once; [`Running::join`] waits for it.
+    pub fn stop(&mut self) {
+        // Now, as another daemon may start in its place while this one still writes.
+        self.control = None;
         self.shared.stop(&self.bells);
     }
 

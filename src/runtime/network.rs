@@ -182,6 +182,8 @@ pub(super) struct Network {
     route: Option<Route>,
     /// What came from other segments and is to be sent on in the own one.
     relayed: Vec<Slice>,
+    /// The sessions' cores are behind.
+    holds_data: bool,
     strangers: Strangers<Slice>,
     unheard: Unheard,
     question: Vec<u8>,
@@ -215,6 +217,8 @@ pub(super) enum Arrival<'a> {
     Packet(Slice),
     /// A packet of data for which there is no room: to be dropped if it can be, to be repeated.
     Scarce(&'a [u8]),
+    /// A packet of data that was dropped, to be repeated: see [`Network::hold_data`].
+    Held,
     /// So many packets found no room in a socket.
     Dropped(u32),
     /// Nothing listens where this daemon was.
@@ -239,6 +243,7 @@ impl Network {
             train: Vec::with_capacity(TRAIN_PACKETS_MAX),
             route: None,
             relayed: Vec::new(),
+            holds_data: false,
             strangers: plan.strangers(),
             unheard: plan.unheard(now),
             question: plan.question(),
@@ -342,8 +347,13 @@ impl Network {
                     return self.receive_scarce(bytes, segment, pool, take);
                 };
                 split(batch, segment, |packet| {
-                    if relays && self.is_data(&packet) {
+                    let is_data = (relays || self.holds_data) && self.is_data(&packet);
+                    if relays && is_data {
                         self.relayed.push(packet.clone());
+                    }
+                    if self.holds_data && is_data {
+                        self.tally.count(Counter::PacketsHeld);
+                        return take(Arrival::Held, pool);
                     }
                     self.strangers.hear(now, from, &packet, pool);
                     if sort == Sort::Ours && header::is_identity(&packet) {
@@ -363,6 +373,11 @@ impl Network {
                 tracing::warn!(%error, "cannot receive from other daemons; trying again");
             }
         }
+    }
+
+    /// Whether data of other daemons is to be dropped, to be repeated later.
+    pub(super) fn hold_data(&mut self, held: bool) {
+        self.holds_data = held;
     }
 
     /// Takes packets for which the pool has no room, one by one.

@@ -148,10 +148,12 @@ impl RingCore {
             self.sockets.take().map(|sockets| Network::new(self.time.now(), sockets, driver));
     }
 
-    /// Whether data of other daemons is to be dropped, and repeated later: the sessions' cores
+    /// Whether data of other daemons is to be dropped, to be repeated later: the sessions' cores
     /// have not taken what came before.
     pub(super) fn hold_data(&mut self, held: bool) {
-        self.pool.hold_data(held);
+        if let Some(network) = &mut self.network {
+            network.hold_data(held);
+        }
     }
 
     /// Takes what has come from other daemons.
@@ -160,10 +162,8 @@ impl RingCore {
         let (protocol, tally, now) = (&mut self.protocol, &mut self.tally, self.time.now());
         network.receive(now, socket, event, &mut self.pool, |arrival, pool| match arrival {
             Arrival::Packet(packet) => protocol.handle_packet(now, &packet, pool),
-            Arrival::Scarce(_) if pool.holds_data() => {
-                protocol.handle_dropped(1);
-                tally.count(Counter::PacketsHeld);
-            }
+            // Daemons send more than this one can take.
+            Arrival::Held => protocol.handle_dropped(1),
             Arrival::Scarce(packet) => {
                 let stored = if protocol.awaits(packet) { pool.copy(packet) } else { None };
                 match stored {

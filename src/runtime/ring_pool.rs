@@ -19,8 +19,6 @@ pub(super) struct RingPool {
     reserve: Pool,
     /// The pool had no room since this was asked.
     lacks: bool,
-    /// No packets of data are to be stored.
-    holds_data: bool,
 }
 
 // While one chunk is in use another one can be filled.
@@ -30,17 +28,7 @@ impl RingPool {
     pub(super) fn new(bytes_max: usize) -> Self {
         let pool = |bytes_max| Pool::new(PoolOptions { bytes_max });
         let (spare, reserve) = (pool(RING_SPARE_BYTES), pool(RING_RESERVE_BYTES));
-        Self { pool: pool(bytes_max), spare, reserve, lacks: false, holds_data: false }
-    }
-
-    /// Whether packets of data find no room, whatever room there is.
-    pub(super) fn hold_data(&mut self, held: bool) {
-        self.holds_data = held;
-    }
-
-    /// What [`RingPool::hold_data`] was told last.
-    pub(super) fn holds_data(&self) -> bool {
-        self.holds_data
+        Self { pool: pool(bytes_max), spare, reserve, lacks: false }
     }
 
     /// Whether the pool had no room for something since the last call.
@@ -50,9 +38,6 @@ impl RingPool {
 
     /// Stores packets that came together, if there is room.
     pub(super) fn store_batch(&mut self, bytes: &[u8]) -> Option<Slice> {
-        if self.holds_data {
-            return None;
-        }
         self.store_if_ample(bytes.len(), |into| into.copy_from_slice(bytes))
     }
 
@@ -142,18 +127,6 @@ mod tests {
         drop(held);
         assert!(seal(&mut pool, PacketKind::Data).is_some());
         assert!(!pool.take_lack());
-    }
-
-    #[test]
-    fn data_that_is_held_finds_no_room_and_nothing_else_notices() {
-        let mut pool = RingPool::new(4 * CHUNK_BYTES);
-        pool.hold_data(true);
-        assert!(pool.store_batch(&[1; 100]).is_none() && pool.holds_data());
-        assert!(pool.store_brief_packet(&[1; 100]).is_some() && pool.copy(&[1; 100]).is_some());
-        // It is no lack of memory: nobody is to be disconnected for it.
-        assert!(!pool.take_lack());
-        pool.hold_data(false);
-        assert!(pool.store_batch(&[1; 100]).is_some());
     }
 
     #[test]

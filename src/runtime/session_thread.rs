@@ -189,8 +189,9 @@ impl<L: Link> SessionThread<L> {
                 break;
             }
             // A session that reads must ring for its room, and some may have been left out.
+            let until = self.core.next_timer().map_or(end, |timer| timer.min(end));
             let wait = match self.core.prepare_sleep() {
-                true => Wait::For(end.since(now)),
+                true => Wait::For(until.since(now)),
                 false => Wait::No,
             };
             self.driver.turn(wait).map_err(RunError::Driver)?;

@@ -51,8 +51,8 @@ struct Absence {
     multicast_at: Option<Instant>,
     unicast_at: Option<Instant>,
     was_told: bool,
-    /// Where something came from that is no packet of this version, and no packet since.
-    foreign: Option<SocketAddr>,
+    /// When and where something came from that is no packet of this version, and no packet since.
+    foreign: Option<(Instant, SocketAddr)>,
     was_foreign_told: bool,
 }
 
@@ -130,7 +130,7 @@ impl Unheard {
             if sort == Sort::Foreign {
                 // Spread sends from a port that the kernel chose.
                 if known.other.place[0].ip() == from.ip() {
-                    absence.foreign = Some(from);
+                    absence.foreign = Some((now, from));
                 }
             } else if known.other.place.contains(&from) {
                 (known.was_heard, absence.foreign) = (true, None);
@@ -187,7 +187,9 @@ impl Known {
             return None;
         }
         let (daemon, address) = (self.other.id, self.other.place[0]);
-        if let Some(from) = absence.foreign {
+        if let Some((at, from)) = absence.foreign
+            && now.since(at) < patience
+        {
             let is_new = !std::mem::replace(&mut absence.was_foreign_told, true);
             return is_new.then_some(Event::DaemonForeign { daemon, address, from });
         }
@@ -329,5 +331,17 @@ mod tests {
         unheard.follow(second(60), set(&[0, 1, 2]));
         unheard.follow(second(61), set(&[0, 2]));
         assert_eq!(pass(&mut unheard, 61..120, foreign).1, once);
+    }
+
+    #[test]
+    fn one_thing_that_is_no_packet_does_not_hide_that_a_daemon_is_not_heard() {
+        let mut unheard = unheard();
+        unheard.hear(second(0), place(1), false, Sort::Foreign);
+        let (_, told) = pass(&mut unheard, 0..60, |_, _| {});
+        let daemons = told.iter().map(|event| match event {
+            Event::DaemonUnheard { daemon, .. } => daemon.get(),
+            other => panic!("{other:?}"),
+        });
+        assert!(daemons.eq([1, 2]), "{told:?}");
     }
 }

@@ -31,7 +31,7 @@ pub enum LockError {
 /// [`LockError::Limited`] without CAP_IPC_LOCK, unless the limit on locked memory is infinite.
 pub fn lock_memory() -> Result<(), LockError> {
     if let Some(limit) = getrlimit(Resource::Memlock).current
-        && !capabilities(None).map_err(io::Error::from)?.effective.contains(CapabilitySet::IPC_LOCK)
+        && !is_beyond_limits()?
     {
         return Err(LockError::Limited(limit));
     }
@@ -40,4 +40,11 @@ pub fn lock_memory() -> Result<(), LockError> {
     mlockall(MlockAllFlags::CURRENT).map_err(io::Error::from)?;
     mlockall(MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).map_err(io::Error::from)?;
     Ok(())
+}
+
+/// Whether this process has CAP_IPC_LOCK on the host: what a user namespace gives does not count.
+fn is_beyond_limits() -> io::Result<bool> {
+    let users = std::fs::read_to_string("/proc/self/uid_map")?;
+    let is_of_host = users.split_whitespace().eq(["0", "0", "4294967295"]);
+    Ok(is_of_host && capabilities(None)?.effective.contains(CapabilitySet::IPC_LOCK))
 }

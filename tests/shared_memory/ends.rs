@@ -119,3 +119,18 @@ fn those_who_find_no_shared_memory_use_the_socket() {
         until("there is room again", || connect().why_socket().is_none().then_some(()));
     }
 }
+
+/// What is locked into memory goes back to the system all the same.
+#[test]
+fn sessions_leave_no_locked_memory_behind() {
+    for &driver in drivers() {
+        let memory = "session_queue_bytes = 16384\nshared_bytes_max = 1048576\nlock = true";
+        let daemon = Setup::new(driver).section("memory", memory).start();
+        let address = format!("unix:{}", daemon.socket().display());
+        let options = Options::new().transport(Transport::SharedMemory);
+        for ended in 1..=60 {
+            drop(Session::connect(&address, &options).expect("there is room for one"));
+            daemon.wait_for_count("sessions_ended", ended);
+        }
+    }
+}

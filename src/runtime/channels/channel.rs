@@ -18,8 +18,8 @@ pub(super) struct Channel {
     pub(super) state: State,
     /// Nothing is to be read.
     pub(super) paused: bool,
-    /// Nor is its socket.
-    pub(super) resting: bool,
+    /// Nor is its socket until then.
+    pub(super) rests_until: Option<Instant>,
     /// The client has closed its socket, so it looks at nothing any more.
     pub(super) has_hung_up: bool,
     /// Since then there is something left to read; behind it the session is to be told.
@@ -67,7 +67,7 @@ impl Channel {
     }
 
     pub(super) fn end_rest(&mut self, driver: &mut Driver) {
-        if std::mem::take(&mut self.resting) {
+        if self.rests_until.take().is_some() {
             driver.resume(self.stream);
         }
     }
