@@ -7,11 +7,29 @@ use std::time::{Duration, Instant};
 use madrigal::client::{Event, MulticastError, Options, ReceiveError, Service, Session};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::support::{Daemon, PATIENCE};
-use crate::{Carrier, everywhere, next, next_data, pattern};
+use crate::support::{Daemon, PATIENCE, Setup};
+use crate::{Carrier, Place, everywhere, next, next_data, pattern};
 
 /// Small queues and small bounds, so that both are met often.
 const TIGHT: &str = "pool_bytes_max = 4000000\nsession_queue_bytes = 16384";
+
+/// A daemon that holds senders back early.
+fn holding(setup: Setup) -> Setup {
+    let bounds = "messages_max = 100\nbytes_max = 500000\nslow_receiver = \"hold\"";
+    setup.section("memory", TIGHT).section("sessions", bounds)
+}
+
+/// Whether the daemon has stopped to read from somebody.
+fn is_held(daemon: &Daemon) -> bool {
+    daemon.counter("reads_paused") > 0
+}
+
+fn until_held(place: &Place) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_held(&place.daemon) {
+        assert!(Instant::now() < deadline, "{place}: nobody is held back");
+    }
+}
 
 #[test]
 fn batches_of_any_size_arrive_in_order() {
@@ -160,132 +178,96 @@ fn receiver_that_never_reads_is_dropped_and_harms_nobody() {
 
 #[test]
 fn senders_are_held_back_for_a_slow_receiver_and_nothing_is_lost() {
-    everywhere(
-        |setup| {
-            let setup = setup.section("memory", TIGHT);
-            let bounds = "messages_max = 100\nbytes_max = 500000\nslow_receiver = \"hold\"";
-            setup.section("sessions", bounds)
-        },
-        |place| {
-            let mut slow = place.member("slow", "g");
-            let mut alice = place.connect("alice");
-            const MESSAGES: usize = 600;
-            let sender = std::thread::spawn(move || {
-                for number in 0..MESSAGES {
-                    alice.multicast(Service::Agreed, &["g"], 0, &pattern(number, 5_000)).unwrap();
-                }
-                alice
-            });
-            // It stops more than once, because the bounds hold a fraction of all.
+    everywhere(holding, |place| {
+        let mut slow = place.member("slow", "g");
+        let mut alice = place.connect("alice");
+        const MESSAGES: usize = 600;
+        let sender = std::thread::spawn(move || {
             for number in 0..MESSAGES {
-                assert!(next_data(&mut slow) == pattern(number, 5_000), "{place}: {number}");
+                alice.multicast(Service::Agreed, &["g"], 0, &pattern(number, 5_000)).unwrap();
             }
-            sender.join().unwrap();
-        },
-    );
+            alice
+        });
+        // It stops more than once, because the bounds hold a fraction of all.
+        for number in 0..MESSAGES {
+            assert!(next_data(&mut slow) == pattern(number, 5_000), "{place}: {number}");
+        }
+        sender.join().unwrap();
+    });
 }
 
 /// A session that is the slow receiver of its own messages is held, and learns that there is room
 /// for what it gets, all the same.
 #[test]
 fn who_sends_to_itself_is_held_and_goes_on_when_it_reads() {
-    everywhere(
-        |setup| {
-            let bounds = "messages_max = 100\nbytes_max = 500000\nslow_receiver = \"hold\"";
-            setup.section("memory", TIGHT).section("sessions", bounds)
-        },
-        |place| {
-            let session = place.member("alice", "g");
-            let (mut outbox, mut inbox) = session.split();
-            const MESSAGES: usize = 600;
-            let sender = std::thread::spawn(move || {
-                for number in 0..MESSAGES {
-                    let data = pattern(number, 25_000);
-                    outbox.multicast(Service::Agreed, &["g"], 0, &data).unwrap();
-                }
-                outbox
-            });
-            let deadline = Instant::now() + PATIENCE;
-            while !is_held(&place.daemon) {
-                assert!(Instant::now() < deadline, "{place}: nobody is held back");
-            }
+    everywhere(holding, |place| {
+        let session = place.member("alice", "g");
+        let (mut outbox, mut inbox) = session.split();
+        const MESSAGES: usize = 600;
+        let sender = std::thread::spawn(move || {
             for number in 0..MESSAGES {
-                let event = inbox.receive_timeout(PATIENCE).unwrap();
-                let Some(Event::Message(message)) = event else { panic!("{place}: {event:?}") };
-                assert!(message.data() == pattern(number, 25_000), "{place}: {number}");
+                let data = pattern(number, 25_000);
+                outbox.multicast(Service::Agreed, &["g"], 0, &data).unwrap();
             }
-            sender.join().unwrap();
-        },
-    );
-}
-
-/// Whether the daemon has stopped to read from somebody.
-fn is_held(daemon: &Daemon) -> bool {
-    daemon.counter("reads_paused") > 0
+            outbox
+        });
+        until_held(place);
+        for number in 0..MESSAGES {
+            let event = inbox.receive_timeout(PATIENCE).unwrap();
+            let Some(Event::Message(message)) = event else { panic!("{place}: {event:?}") };
+            assert!(message.data() == pattern(number, 25_000), "{place}: {number}");
+        }
+        sender.join().unwrap();
+    });
 }
 
 /// The end of a session is noticed even while nothing is read from it.
 #[test]
 fn who_is_held_and_goes_is_let_go_of() {
-    everywhere(
-        |setup| {
-            let bounds = "messages_max = 100\nbytes_max = 500000\nslow_receiver = \"hold\"";
-            setup.section("memory", TIGHT).section("sessions", bounds)
-        },
-        |place| {
-            let mut session = place.member("alice", "g");
-            session.outbox().set_nonblocking(true);
-            let deadline = Instant::now() + PATIENCE;
-            let data = pattern(1, 5_000);
-            loop {
-                match session.multicast(Service::Agreed, &["g"], 0, &data) {
-                    Ok(()) => {}
-                    Err(MulticastError::WouldBlock) if is_held(&place.daemon) => break,
-                    Err(MulticastError::WouldBlock) => {}
-                    Err(error) => panic!("{place}: {error}"),
-                }
-                assert!(Instant::now() < deadline, "{place}: nobody is held back");
+    everywhere(holding, |place| {
+        let mut session = place.member("alice", "g");
+        session.outbox().set_nonblocking(true);
+        let deadline = Instant::now() + PATIENCE;
+        let data = pattern(1, 5_000);
+        loop {
+            match session.multicast(Service::Agreed, &["g"], 0, &data) {
+                Ok(()) => {}
+                Err(MulticastError::WouldBlock) if is_held(&place.daemon) => break,
+                Err(MulticastError::WouldBlock) => {}
+                Err(error) => panic!("{place}: {error}"),
             }
-            drop(session);
-            place.daemon.wait_for_log("session ended");
-        },
-    );
+            assert!(Instant::now() < deadline, "{place}: nobody is held back");
+        }
+        drop(session);
+        place.daemon.wait_for_log("session ended");
+    });
 }
 
 /// Who is held waits, and neither it nor the daemon works the while.
 #[test]
 fn who_is_held_costs_nothing() {
-    everywhere(
-        |setup| {
-            let bounds = "messages_max = 100\nbytes_max = 500000\nslow_receiver = \"hold\"";
-            setup.section("memory", TIGHT).section("sessions", bounds)
-        },
-        |place| {
-            let slow = place.member("slow", "g");
-            let mut alice = place.connect("alice");
-            let is_enough = Arc::new(AtomicBool::new(false));
-            let enough = Arc::clone(&is_enough);
-            let sender = std::thread::spawn(move || {
-                while !enough.load(Ordering::Relaxed) {
-                    alice.multicast(Service::Agreed, &["g"], 0, &pattern(1, 25_000)).unwrap();
-                }
-            });
-            let deadline = Instant::now() + PATIENCE;
-            while !is_held(&place.daemon) {
-                assert!(Instant::now() < deadline, "{place}: nobody is held back");
+    everywhere(holding, |place| {
+        let slow = place.member("slow", "g");
+        let mut alice = place.connect("alice");
+        let is_enough = Arc::new(AtomicBool::new(false));
+        let enough = Arc::clone(&is_enough);
+        let sender = std::thread::spawn(move || {
+            while !enough.load(Ordering::Relaxed) {
+                alice.multicast(Service::Agreed, &["g"], 0, &pattern(1, 25_000)).unwrap();
             }
-            let turns = || place.daemon.counter("turns_busy");
-            let (before, begin) = (turns(), Instant::now());
-            while begin.elapsed() < Duration::from_millis(300) {
-                std::thread::park_timeout(Duration::from_millis(10));
-            }
-            let turns = turns() - before;
-            assert!(turns < 300, "{place}: {turns} turns of the daemon with nothing to do");
-            is_enough.store(true, Ordering::Relaxed);
-            drop(slow);
-            sender.join().unwrap();
-        },
-    );
+        });
+        until_held(place);
+        let turns = || place.daemon.counter("turns_busy");
+        let (before, begin) = (turns(), Instant::now());
+        while begin.elapsed() < Duration::from_millis(300) {
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        let turns = turns() - before;
+        assert!(turns < 300, "{place}: {turns} turns of the daemon with nothing to do");
+        is_enough.store(true, Ordering::Relaxed);
+        drop(slow);
+        sender.join().unwrap();
+    });
 }
 
 #[test]
