@@ -135,6 +135,9 @@ pub const LANE_ITEMS_MAX: usize = 8 * QUEUE_SLOTS;
 /// Cores of one daemon.
 pub const CORES_MAX: usize = 64;
 
+/// Most memory that may be configured: a tebibyte.
+pub const BYTES_CEILING: usize = 1 << 40;
+
 /// Longest configuration or access file: far beyond any that a person wrote.
 pub const CONFIG_BYTES_MAX: usize = 1024 * 1024;
 

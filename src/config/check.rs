@@ -17,7 +17,7 @@ use super::{
 };
 use crate::base::DaemonName;
 use crate::base::limits::{
-    CHUNK_BYTES, CLIENT_FRAME_BYTES_MAX, CORES_MAX, CPUS_MAX, DAEMON_NAME_BYTES_MAX,
+    BYTES_CEILING, CHUNK_BYTES, CLIENT_FRAME_BYTES_MAX, CORES_MAX, CPUS_MAX, DAEMON_NAME_BYTES_MAX,
     LISTEN_ADDRESSES_MAX, SHARED_QUEUE_BYTES_MAX, SHARED_QUEUE_BYTES_MIN, SHELF_BYTES_MAX,
     SHELF_FRAME_BYTES_MIN,
 };
@@ -30,9 +30,6 @@ const SESSIONS_CEILING: usize = 1 << 20;
 
 /// Most messages that may be let wait for one session.
 const MESSAGES_CEILING: usize = 1_000_000_000;
-
-/// Most memory that may be configured: a tebibyte.
-const BYTES_CEILING: usize = 1 << 40;
 
 /// Reads all sections, and the access file if one is named.
 pub(super) fn config(

@@ -1,7 +1,7 @@
 //! What the kernel lets a daemon use: io_uring, memory, descriptors, its clock.
 
 use madrigal::base::limits::{
-    CHUNK_BYTES, CLIENT_FRAME_BYTES_MAX, DESCRIPTORS_RESERVED, SESSIONS_MAX,
+    BYTES_CEILING, CHUNK_BYTES, CLIENT_FRAME_BYTES_MAX, DESCRIPTORS_RESERVED, SESSIONS_MAX,
 };
 use madrigal::config::{Config, DriverChoice, Idle};
 use madrigal::mem::QueueSizes;
@@ -17,9 +17,6 @@ const URING_BYTES: u64 = 512 * 1024;
 
 /// Mappings of the program itself, its threads and its pool, rounded up.
 const MAPPINGS_RESERVED: u64 = 8 * 1024;
-
-/// Most that `memory.shared_bytes_max` may be.
-const SHARED_CEILING: u64 = 1 << 40;
 
 /// What the daemon asks the kernel for, for each listener.
 const BACKLOG: u64 = 4096;
@@ -234,7 +231,7 @@ pub(super) fn shared_memory(_: &Facts, config: &Config) -> Finding {
     if config.sessions.max <= SESSIONS_MAX {
         return Finding::fine(found);
     }
-    let each = wanted.div_ceil(session_cores(config)).min(SHARED_CEILING);
+    let each = wanted.div_ceil(session_cores(config)).min(BYTES_CEILING as u64);
     Finding::warning(format!("{found} of the {} in sessions.max", config.sessions.max)).mend(
         format!("memory.shared_bytes_max = {each}, or smaller queues: memory.session_queue_bytes"),
     )
